@@ -1,0 +1,135 @@
+/*
+ * cpu.h - one virtual CPU: its architectural state, and what every engine and the machine may do with it.
+ *
+ * A vCPU belongs to one thread at a time (its vCPU thread while the machine runs); only the functions
+ * marked "any thread" may be called from others. Layout: what engines touch on every instruction is first.
+ */
+#ifndef RINGER_CPU_CPU_H
+#define RINGER_CPU_CPU_H
+
+#include <stdatomic.h>
+
+#include "base/base.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "bus/bus.h"
+#include "bus/irq.h"
+#include "mem/mem.h"
+#include "mem/mmu.h"
+#include "x86/cpuid.h"
+#include "x86/x86.h"
+
+/* x87, SSE, AVX and AVX-512 state. fx is an FXSAVE64 image whose XMM part is unused: zmm holds those. */
+struct fpu_state {
+	_Alignas(64) uint8_t fx[512];
+	_Alignas(64) uint8_t zmm[32][64]; /* XMM and YMM are the low parts */
+	uint64_t k[8];
+};
+
+/* An exception or interrupt on its way in. */
+struct cpu_event {
+	uint8_t vector;
+	bool has_error;
+	bool software; /* INT n, INT3, INTO: saved RIP is after the instruction, gate DPL is checked */
+	uint32_t error;
+};
+
+/* Reasons for the engine to leave straight-line execution; bits of vcpu.request. Any thread may set. */
+enum cpu_request {
+	CPU_REQ_INTR = 1 << 0,  /* the local APIC (or the 8259) has a vector to offer */
+	CPU_REQ_NMI = 1 << 1,
+	CPU_REQ_INIT = 1 << 2,
+	CPU_REQ_SIPI = 1 << 3,
+	CPU_REQ_STOP = 1 << 4,  /* the machine wants this vCPU out of the engine */
+	CPU_REQ_FLUSH = 1 << 5, /* drop the TLB */
+};
+
+struct engine_ops;
+
+struct vcpu {
+	uint64_t gpr[16];
+	uint64_t rip;
+	/* Status flags as LAHF/SETO leave them in AX: OF in bit 0, SF ZF AF PF CF in bits 15..8. */
+	uint16_t status;
+	uint8_t cpl;
+	uint8_t mode;        /* enum x86_mode of the running code */
+	uint32_t sys_flags;  /* RFLAGS without the status flags; bit 1 not kept */
+	uint64_t inhibit_rip; /* interrupts are held off at this RIP: STI and MOV SS shadow; ~0 when none */
+	_Atomic uint32_t request; /* enum cpu_request */
+	bool inhibit_debug;  /* the shadow is MOV SS's: also holds off #DB */
+	bool halted;         /* in HLT, woken by INTR (if IF), NMI, INIT */
+	bool wait_sipi;      /* after INIT, until SIPI */
+	bool nmi_blocked;    /* until IRET */
+	uint8_t sipi_vector;
+	uint64_t pending_db; /* DR6 bits of debug traps to deliver after the current instruction */
+
+	struct segment seg[S_COUNT];
+	uint64_t gdt_base, idt_base;
+	uint16_t gdt_limit, idt_limit;
+	uint64_t cr0, cr2, cr3, cr4, efer, xcr0;
+	uint64_t dr[4], dr6, dr7;
+	uint64_t star, lstar, cstar, sfmask, kernel_gs_base;
+	uint64_t sysenter_cs, sysenter_esp, sysenter_eip;
+	uint64_t tsc_aux, tsc_adjust, pat, misc_enable, spec_ctrl, debugctl;
+	uint64_t mtrr_def_type, mtrr_fixed[11], mtrr_var[16];
+	uint64_t mcg_status, mcg_ctl;
+	uint64_t syscfg, hwcr, de_cfg;
+	uint64_t kvm_system_time, kvm_wall_clock, kvm_steal_time, kvm_pv_eoi;
+	int64_t tsc_offset; /* guest TSC = host TSC + this */
+
+	struct fpu_state fpu;
+	struct mmu mmu;
+
+	/* Set up by the machine before the first run; constant afterwards. */
+	const struct cpu_model *model;
+	struct guest_mem *mem;
+	struct bus *bus;
+	/* The device lock, taken around bus and APIC calls; NULL fns in tests without devices. */
+	void (*lock)(void *ctx);
+	void (*unlock)(void *ctx);
+	void *lock_ctx;
+	const struct local_apic *apic; /* NULL: none */
+	const struct log *log;
+	uint32_t id, cpu_count;
+	void (*wake)(struct vcpu *v); /* a request was set while the vCPU may be halted; any thread */
+	void *owner;                  /* the machine's own */
+
+	const struct engine_ops *engine;
+	void *engine_state;
+
+	/* Why run() returned RUN_ERROR or RUN_SHUTDOWN, for people; and a counter for everything. */
+	char stop_reason[160];
+	uint64_t insns; /* instructions retired by run() */
+	uint64_t exceptions[32], interrupts, unknown_msr_reads, unknown_msr_writes;
+
+	void *fault_jmp[5]; /* where cpu_raise() goes: __builtin_setjmp buffer of the running engine */
+	struct cpu_event event; /* what cpu_raise() raised */
+};
+
+/* A vCPU is large (TLBs) and cache-line aligned. mem, bus, model outlive it. */
+int vcpu_new(struct vcpu **out, uint32_t id, const struct cpu_model *model, struct guest_mem *mem,
+	     struct bus *bus, struct err *err) must_check;
+void vcpu_free(struct vcpu *v);
+/* Power-on or RESET# state: real mode at F000:FFF0 (SDM vol. 3, table 9-1). */
+void vcpu_reset(struct vcpu *v);
+/* Sets request bits and wakes the vCPU. Any thread. */
+void vcpu_request(struct vcpu *v, uint32_t bits);
+
+uint64_t cpu_rflags(const struct vcpu *v);
+/* Loads all of RFLAGS as given (no privilege rules): bit 1 and reserved bits are ignored. */
+void cpu_set_rflags(struct vcpu *v, uint64_t rflags);
+
+/*
+ * Setting state from outside (boot, tests, snapshots). Values are taken as they are: no #GP checks.
+ * Call cpu_state_changed() when done: derived state (mode, CPL, MMU) follows and TLBs are dropped.
+ */
+void cpu_set_segment(struct vcpu *v, enum sreg s, uint16_t sel, uint64_t base, uint32_t limit, uint32_t attr);
+void cpu_state_changed(struct vcpu *v);
+
+/* Guest TSC now. */
+uint64_t cpu_tsc(const struct vcpu *v);
+
+/* Register dump, several lines, newline-terminated; at most len-1 bytes. For stops and `info`. */
+void cpu_dump(const struct vcpu *v, char *buf, size_t len);
+
+#endif

@@ -1,0 +1,63 @@
+/*
+ * loop.h - the event loop: one thread that waits for file descriptors, timers and posted work.
+ *
+ * Each machine has one loop and one loop thread. Every callback runs on that thread with the loop's
+ * lock held: the *device lock*. Whoever touches a device from another thread (a vCPU dispatching a
+ * port access) takes the same lock with loop_lock(). Device code therefore never locks anything.
+ *
+ * Timers may be armed and cancelled, and descriptors watched, by any thread that holds the lock.
+ */
+#ifndef RINGER_HOST_LOOP_H
+#define RINGER_HOST_LOOP_H
+
+#include "base/base.h"
+#include "base/err.h"
+
+struct loop;
+
+int loop_new(struct loop **out, struct err *err) must_check;
+/* Stops the thread if it runs. Timers and watches must be gone or never be used again. */
+void loop_free(struct loop *loop);
+/* Starts the loop thread, with every signal blocked in it. */
+int loop_start(struct loop *loop, struct err *err) must_check;
+/* Stops and joins the thread; not from the loop thread. May be started again. */
+void loop_stop(struct loop *loop);
+
+void loop_lock(struct loop *loop);
+void loop_unlock(struct loop *loop);
+
+/* CLOCK_MONOTONIC in nanoseconds. */
+uint64_t host_now_ns(void);
+
+struct loop_timer {
+	struct loop *loop;
+	void (*fn)(void *ctx);
+	void *ctx;
+	uint64_t deadline_ns;    /* host_now_ns() time; valid while armed */
+	int heap_index;          /* position in the loop's heap, -1 when not armed */
+};
+
+/* Binds a timer to a loop; does not arm it. The struct is the caller's and must stay put while armed. */
+void loop_timer_init(struct loop_timer *t, struct loop *loop, void (*fn)(void *ctx), void *ctx);
+/* (Re)arms for an absolute time; a time in the past fires at once. Lock held. Cannot fail. */
+void loop_timer_set(struct loop_timer *t, uint64_t deadline_ns);
+void loop_timer_cancel(struct loop_timer *t);
+static inline bool loop_timer_armed(const struct loop_timer *t)
+{
+	return t->heap_index >= 0;
+}
+
+/* events is a mask of EPOLLIN/EPOLLOUT; fn gets what is ready. One watch per descriptor. */
+struct loop_watch {
+	struct loop *loop;
+	int fd;
+	void (*fn)(void *ctx, uint32_t events);
+	void *ctx;
+	struct loop_watch *next_free; /* used by the loop while removing */
+};
+int loop_watch_add(struct loop_watch *w, struct loop *loop, int fd, uint32_t events,
+		   void (*fn)(void *ctx, uint32_t events), void *ctx) must_check;
+int loop_watch_change(struct loop_watch *w, uint32_t events) must_check;
+void loop_watch_del(struct loop_watch *w);
+
+#endif

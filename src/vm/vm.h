@@ -1,0 +1,78 @@
+/*
+ * vm.h - a machine: made from a configuration, run, ended. Two machines in one process do not know of
+ * each other.
+ */
+#ifndef RINGER_VM_VM_H
+#define RINGER_VM_VM_H
+
+#include "base/base.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "cpu/engine.h"
+#include "host/chr.h"
+#include "host/loop.h"
+
+enum vm_boot {
+	VM_BOOT_AUTO,  /* by the file's kind, the fastest way that works */
+	VM_BOOT_LINUX, /* Linux 64-bit entry; a compressed payload is unpacked on the host */
+	VM_BOOT_LINUX_ORIGINAL, /* bzImage's own decompressor runs in the guest */
+	VM_BOOT_PVH, VM_BOOT_MULTIBOOT,
+};
+
+struct vm_config {
+	const char *kernel;  /* path; required */
+	const char *initrd;  /* path or NULL */
+	const char *cmdline; /* or NULL: "" */
+	uint64_t ram;        /* bytes, multiple of 4 KiB; at least 2 MiB, at most 64 GiB */
+	const char *engine;  /* "auto", "interp" */
+	const char *cpu;     /* model name; NULL: "default" */
+	enum vm_boot boot;
+	/* Serial port COM1's backend. Consumed: freed by the machine, also when vm_new() fails. */
+	struct chr *serial;
+	struct chr *debugcon; /* port 0xe9; NULL: discarded. Consumed likewise. */
+	bool debug_exit;     /* offer the debug-exit port 0xf4 (a guest can end the machine with a status) */
+	bool reset_on_triple_fault; /* otherwise a triple fault stops the machine */
+	bool no_reboot;      /* a guest reset ends the machine instead */
+	struct log log;      /* sink may be NULL */
+	/* Called from vm_new() when something takes long; fraction 0..1; may be NULL. */
+	void (*progress)(void *ctx, const char *what, double fraction);
+	void *progress_ctx;
+};
+
+enum vm_end {
+	VM_END_POWEROFF,     /* the guest powered off */
+	VM_END_RESET,        /* reset with no_reboot */
+	VM_END_DEBUG_EXIT,   /* the guest wrote `value` to the debug-exit port */
+	VM_END_TRIPLE_FAULT, /* with the register dump */
+	VM_END_STOPPED,      /* vm_stop() */
+	VM_END_ERROR,        /* the engine or the host failed: reason */
+};
+
+struct vm_result {
+	enum vm_end end;
+	uint32_t value;       /* of the debug-exit port */
+	char reason[256];     /* one line for people */
+	char dump[4096];      /* registers, for triple faults and errors; "" otherwise */
+	uint64_t insns;       /* guest instructions retired */
+	unsigned resets;      /* times the guest rebooted */
+};
+
+struct vm;
+
+/*
+ * Puts the machine together and loads the guest. -EINVAL/-ENOEXEC/-EFBIG: the configuration or an image is bad
+ * (err says which and why); -ENOENT/-EACCES/...: a file cannot be read; -ENOMEM etc.: the host failed.
+ */
+int vm_new(struct vm **out, struct vm_config *config, struct loop *loop, struct err *err) must_check;
+/* Runs until the machine ends; the loop must be started. May be called once. */
+void vm_run(struct vm *vm, struct vm_result *result);
+/* Makes vm_run() return soon with VM_END_STOPPED. Any thread, also a signal handler's. */
+void vm_stop(struct vm *vm);
+/* Presses the power button (ACPI). Any thread but a signal handler. */
+void vm_power_button(struct vm *vm);
+void vm_free(struct vm *vm);
+
+/* The engines built in, in order of preference; NULL-terminated. */
+extern const struct engine_ops *const vm_engines[];
+
+#endif
