@@ -14,12 +14,23 @@
 enum mmu_mode { MMU_USER, MMU_KERNEL, MMU_KERNEL_AC, MMU_MODES };
 enum mmu_access { MMU_READ, MMU_WRITE, MMU_FETCH };
 
-#define TLB_ENTRIES 1024
+#define TLB_ENTRIES 512 /* of each data table */
+#define TLB_FETCH_ENTRIES 256
 
 struct tlb_entry {
 	uint64_t tag;    /* linear page address; ~0 when empty */
-	uint64_t addend; /* host address = linear address + addend */
+	uint64_t addend; /* host address (data) or guest-physical address (fetch) = linear address + addend */
 };
+
+static inline unsigned tlb_index(uint64_t va)
+{
+	return va >> GUEST_PAGE_SHIFT & (TLB_ENTRIES - 1);
+}
+
+static inline unsigned tlb_fetch_index(uint64_t va)
+{
+	return va >> GUEST_PAGE_SHIFT & (TLB_FETCH_ENTRIES - 1);
+}
 
 /* What a walk depends on. The owner updates it and flushes. */
 struct mmu_regs {
@@ -30,6 +41,7 @@ struct mmu_regs {
 struct mmu {
 	struct tlb_entry read[MMU_MODES][TLB_ENTRIES];
 	struct tlb_entry write[MMU_MODES][TLB_ENTRIES];
+	struct tlb_entry fetch[MMU_MODES][TLB_FETCH_ENTRIES]; /* MMU_KERNEL_AC is not used */
 	struct mmu_regs regs;
 	struct guest_mem *mem;
 	uint64_t walks, flushes;
@@ -45,7 +57,7 @@ struct mmu_result {
 void mmu_init(struct mmu *m, struct guest_mem *mem);
 /*
  * Walks the page tables for one byte at linear address va (canonical in long mode), sets A and D bits as
- * hardware does, and fills the TLB (not for fetches). Returns false for a page fault.
+ * hardware does, and fills the TLB. Returns false for a page fault.
  */
 bool mmu_translate(struct mmu *m, uint64_t va, enum mmu_access access, enum mmu_mode mode,
 		   struct mmu_result *r);
