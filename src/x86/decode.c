@@ -1,0 +1,59 @@
+/*
+ * decode.c - instruction decoding: Zydis, set up so that it sees what the guest's CPU would execute.
+ *
+ * Some encodings mean one thing on a CPU that has an extension and another on one that does not. No CPU
+ * model offers MPX, CET, CLDEMOTE or Knights Corner, so their encodings must decode as the NOPs (or the
+ * masks) they are everywhere else. LZCNT and TZCNT stay on: REP BSF and REP BSR run on the host CPU, and
+ * every host Ringer runs on executes them so.
+ *
+ * A 66 prefix on a near branch in 64-bit mode is ignored by Intel and halves the target on AMD. Software
+ * that runs on both never uses it; it is decoded as Intel does, which is also what REX.W 66 means on AMD
+ * (the padding of __tls_get_addr calls).
+ */
+#include "x86/insn.h"
+
+#include <string.h>
+
+static void init_mode(ZydisDecoder *z, ZydisMachineMode machine, ZydisStackWidth stack)
+{
+	static const ZydisDecoderMode off[] = {
+		ZYDIS_DECODER_MODE_MPX, ZYDIS_DECODER_MODE_CET, ZYDIS_DECODER_MODE_KNC,
+		ZYDIS_DECODER_MODE_CLDEMOTE, ZYDIS_DECODER_MODE_AMD_BRANCHES,
+	};
+
+	/* These fail for impossible arguments only. */
+	(void)ZydisDecoderInit(z, machine, stack);
+	for (size_t i = 0; i < ARRAY_SIZE(off); i++)
+		(void)ZydisDecoderEnableMode(z, off[i], ZYAN_FALSE);
+	(void)ZydisDecoderEnableMode(z, ZYDIS_DECODER_MODE_LZCNT, ZYAN_TRUE);
+	(void)ZydisDecoderEnableMode(z, ZYDIS_DECODER_MODE_TZCNT, ZYAN_TRUE);
+}
+
+void insn_decoder_init(struct insn_decoder *d)
+{
+	init_mode(&d->z[X86_MODE_16], ZYDIS_MACHINE_MODE_LEGACY_16, ZYDIS_STACK_WIDTH_16);
+	init_mode(&d->z[X86_MODE_32], ZYDIS_MACHINE_MODE_LEGACY_32, ZYDIS_STACK_WIDTH_32);
+	init_mode(&d->z[X86_MODE_64], ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+}
+
+enum decode_result insn_decode(const struct insn_decoder *d, enum x86_mode mode, const uint8_t *bytes,
+			       size_t len, struct insn *out)
+{
+	ZyanStatus st;
+
+	if (len > X86_INSN_MAX)
+		len = X86_INSN_MAX;
+	if (!len)
+		return DECODE_SHORT;
+	st = ZydisDecoderDecodeFull(&d->z[mode], bytes, len, &out->z, out->op);
+	if (ZYAN_SUCCESS(st)) {
+		memset(out->bytes, 0, sizeof(out->bytes));
+		memcpy(out->bytes, bytes, out->z.length);
+		return DECODE_OK;
+	}
+	if (st == ZYDIS_STATUS_INSTRUCTION_TOO_LONG)
+		return DECODE_TOO_LONG;
+	if (st == ZYDIS_STATUS_NO_MORE_DATA)
+		return len < X86_INSN_MAX ? DECODE_SHORT : DECODE_TOO_LONG;
+	return DECODE_INVALID;
+}
