@@ -1,0 +1,27 @@
+#!/bin/sh
+# Makes a small initramfs around a static busybox.
+#	mkinitramfs.sh BUSYBOX OUTPUT
+set -eu
+busybox=$1 output=$2
+here=$(cd "$(dirname "$0")" && pwd)
+root=$(mktemp -d "${TMPDIR:-/tmp}/initramfs.XXXXXX")
+trap 'rm -rf "$root"' EXIT
+trap 'exit 130' INT TERM HUP
+
+chmod 755 "$root"
+for dir in bin sbin dev proc sys tmp root etc; do
+	mkdir "$root/$dir"
+done
+cp "$busybox" "$root/bin/busybox"
+chmod 755 "$root/bin/busybox"
+for applet in $("$root/bin/busybox" --list); do
+	case $applet in
+	busybox | poweroff | reboot | halt) continue ;;
+	esac
+	ln -s busybox "$root/bin/$applet"
+done
+cp "$here/guest-init" "$root/init"
+chmod 755 "$root/init"
+# No device nodes, which only root could make: the kernel's own built-in archive has /dev/console.
+(cd "$root" && find . -mindepth 1 | LC_ALL=C sort | cpio --quiet -o -H newc -R 0:0) >"$output.new"
+mv "$output.new" "$output"
