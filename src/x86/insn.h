@@ -40,7 +40,11 @@ struct insn_info {
 	const char *note;           /* why the class: one sentence for people; NULL for the innocuous rest */
 };
 
-/* Never NULL; mnemonic must be one of Zydis's. Instructions not listed one by one are innocuous and NATIVE. */
+/*
+ * The row of a mnemonic. Never NULL; mnemonic must be one of Zydis's. Instructions not listed one by one are
+ * innocuous and NATIVE; their shared rows have .mnemonic 0. Where the forms of a mnemonic differ this is the
+ * common one: with a decoded instruction at hand, ask insn_form_info().
+ */
 const struct insn_info *insn_info(ZydisMnemonic mnemonic);
 
 /* Names for people: "innocuous", "privileged", ...; "native", "control", ... */
@@ -62,6 +66,13 @@ struct insn {
 	ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
 	uint8_t bytes[X86_INSN_MAX];
 };
+
+/*
+ * The row of a decoded instruction, its operands considered: far JMP/CALL/RET, MOV to and from control, debug
+ * and segment registers, PUSH and POP of segment registers, MOVSD and CMPSD (string or SSE2), register forms
+ * of compress and expand, EVEX instructions with a masked memory operand. Never NULL.
+ */
+const struct insn_info *insn_form_info(const struct insn *i);
 
 /* One decoder per mode and thread of use; immutable after init, so it may be shared. */
 struct insn_decoder {
