@@ -27,6 +27,6 @@ void err_prefix(struct err *e, const char *fmt, ...)
 	vsnprintf(prefix, sizeof(prefix), fmt, ap);
 	va_end(ap);
 	memcpy(text, e->text, sizeof(text));
-	text[sizeof(text) - sizeof(prefix) - 3] = '\0'; /* room for the prefix */
-	snprintf(e->text, sizeof(e->text), "%s: %s", prefix, text);
+	/* The text gives way: the prefix always fits. */
+	snprintf(e->text, sizeof(e->text), "%s: %.*s", prefix, (int)(sizeof(text) - sizeof(prefix) - 3), text);
 }
