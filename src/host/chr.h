@@ -16,7 +16,10 @@ struct chr;
 struct chr_ops {
 	/* Takes all len bytes (the backend buffers what the host does not take at once). */
 	void (*write)(struct chr *c, const uint8_t *data, size_t len);
-	/* The frontend can take `room` more bytes now (0: stop delivering). */
+	/*
+	 * The frontend can take `room` more bytes now (0: stop delivering). Delivered bytes count
+	 * against it until the next announcement. receive may be called from within.
+	 */
 	void (*set_room)(struct chr *c, size_t room);
 	void (*free)(struct chr *c);
 };
@@ -45,12 +48,17 @@ static inline void chr_free(struct chr *c)
 
 /* Discards output, never delivers input. */
 int chr_null_new(struct chr **out, struct err *err) must_check;
-/* Output appended to a file that is created or truncated; no input. */
+/* Output appended to a file that is created or truncated, unbuffered; no input. */
 int chr_file_new(struct chr **out, const char *path, struct err *err) must_check;
 /*
  * Standard input and output. filter (may be NULL) sees every input byte first and returns how many of
  * the len bytes in buf to keep (it edits buf in place): the CLI's Ctrl-A escape lives there.
  * End of input is not an error: nothing more is delivered. The terminal mode is the caller's business.
+ *
+ * write only queues; the loop thread writes. A reader that falls 1 MiB behind loses bytes, and is told so
+ * in the output. On a terminal with a filter, input is read even when the guest takes none, so that the
+ * escape keys work; what the guest has no room for is kept up to 4 KiB. Other input waits in the host.
+ * chr_free waits up to a second for queued output to be taken.
  */
 int chr_stdio_new(struct chr **out, struct loop *loop,
 		  size_t (*filter)(void *ctx, uint8_t *buf, size_t len), void *ctx,
@@ -59,6 +67,7 @@ int chr_stdio_new(struct chr **out, struct loop *loop,
 int chr_buffer_new(struct chr **out, struct err *err) must_check;
 /* The bytes written so far (owned by c) and their count. */
 const uint8_t *chr_buffer_output(struct chr *c, size_t *len);
+/* Queues input; delivered at once as far as there is room, the rest by set_room. */
 void chr_buffer_input(struct chr *c, const uint8_t *data, size_t len);
 
 #endif

@@ -47,7 +47,7 @@ struct snap_stream {
 void snap_stream_free(struct snap_stream *s);
 /* Appends one object: name, version, then each field with its name, so that streams explain themselves. */
 int snap_write(const struct snap_desc *d, const void *obj, struct snap_stream *s) must_check;
-/* Reads the next object into obj; the stream is hostile input: any mismatch is an error, obj is then unchanged. */
+/* Reads the next object into obj; the stream is hostile input: any mismatch is an error, obj and pos are then unchanged. */
 int snap_read(const struct snap_desc *d, void *obj, struct snap_stream *s, struct err *err) must_check;
 
 #endif

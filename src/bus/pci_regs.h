@@ -1,0 +1,49 @@
+/* pci_regs.h - the type 0 configuration header and capability numbers (PCI Local Bus 3.0, chapter 6). */
+#ifndef RINGER_BUS_PCI_REGS_H
+#define RINGER_BUS_PCI_REGS_H
+
+enum {
+	PCI_VENDOR_ID = 0x00,
+	PCI_DEVICE_ID = 0x02,
+	PCI_COMMAND = 0x04,
+	PCI_STATUS = 0x06,
+	PCI_REVISION_ID = 0x08,
+	PCI_CLASS_CODE = 0x09, /* 3 bytes: interface, subclass, class */
+	PCI_CACHE_LINE_SIZE = 0x0c,
+	PCI_LATENCY_TIMER = 0x0d,
+	PCI_HEADER_TYPE = 0x0e,
+	PCI_BAR0 = 0x10,
+	PCI_SUBSYSTEM_VENDOR_ID = 0x2c,
+	PCI_SUBSYSTEM_ID = 0x2e,
+	PCI_CAPABILITIES = 0x34,
+	PCI_INTERRUPT_LINE = 0x3c,
+	PCI_INTERRUPT_PIN = 0x3d,
+	PCI_HEADER_END = 0x40,
+};
+
+enum {
+	PCI_COMMAND_IO = 0x0001,
+	PCI_COMMAND_MEMORY = 0x0002,
+	PCI_COMMAND_MASTER = 0x0004,
+	PCI_COMMAND_PARITY = 0x0040,
+	PCI_COMMAND_SERR = 0x0100,
+	PCI_COMMAND_INTX_DISABLE = 0x0400,
+};
+
+enum {
+	PCI_STATUS_INTERRUPT = 0x0008,
+	PCI_STATUS_CAP_LIST = 0x0010,
+};
+
+enum {
+	PCI_BAR_IO = 0x1,
+	PCI_BAR_MEM_64 = 0x4,
+};
+
+enum {
+	PCI_CAP_ID_MSI = 0x05,
+	PCI_CAP_ID_VENDOR = 0x09,
+	PCI_CAP_ID_MSIX = 0x11,
+};
+
+#endif
