@@ -12,8 +12,8 @@
 struct apic_bus;
 struct lapic;
 
-#define APIC_BUS_MAX 256           /* local APICs on one bus */
-#define APIC_DEST_ALL 0xffffffffu  /* every local APIC, physical or logical */
+#define APIC_BUS_MAX 256 /* local APICs on one bus */
+#define APIC_DEST_ALL 0xffffffffu /* every local APIC, physical or logical */
 
 /* The delivery mode field of redirection entries, MSI data, LVT entries and the ICR. */
 enum apic_delivery {
@@ -22,7 +22,7 @@ enum apic_delivery {
 };
 
 struct apic_msg {
-	/* x2APIC width. Sources with an 8-bit field turn 0xff into APIC_DEST_ALL. */
+	/* x2APIC width. Sources with an 8-bit field turn physical 0xff into APIC_DEST_ALL. */
 	uint32_t dest;
 	uint8_t vector;
 	enum apic_delivery delivery;
