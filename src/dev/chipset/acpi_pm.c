@@ -1,4 +1,4 @@
-/* acpi_pm.c - ACPI fixed hardware registers (ACPI 6.5, 4.8.3 to 4.8.4) and the reset register. */
+/* acpi_pm.c - ACPI fixed hardware registers (ACPI 6.5, 4.8.3 to 4.8.4). */
 #include <errno.h>
 #include <stdlib.h>
 
@@ -21,28 +21,22 @@
 #define CNT_SLP_TYP(v) ((v) >> 10 & 7)
 #define CNT_KEPT (BIT(1) | BITS(12, 10)) /* BM_RLD, SLP_TYP; GBL_RLS and SLP_EN read as 0 */
 
-/* Reset control register: a rising RST_CPU resets. */
-#define RESET_CPU BIT(2)
-#define RESET_KEPT (BIT(1) | BIT(2) | BIT(3))
-
 struct acpi_pm {
 	uint16_t pm1_status, pm1_enable, pm1_control;
 	uint16_t gpe_status, gpe_enable;
-	uint8_t reset_control;
 	uint64_t timer_base_ns;  /* host time at which the timer was 0 */
 	uint64_t timer_msb_seen; /* toggles of its bit 31 that were reported */
 
 	struct loop_timer msb_timer;
 	struct acpi_pm_config cfg;
-	struct port_range ranges[2];
-	unsigned n_ranges;
+	struct port_range ranges[1];
 };
 
 #define F(field, reset_value) SNAP_U(struct acpi_pm, field, reset_value)
 
 static const struct snap_field fields[] = {
 	F(pm1_status, 0), F(pm1_enable, 0), F(pm1_control, CNT_SCI_EN),
-	F(gpe_status, 0), F(gpe_enable, 0), F(reset_control, 0),
+	F(gpe_status, 0), F(gpe_enable, 0),
 	F(timer_base_ns, 0), F(timer_msb_seen, 0),
 };
 
@@ -155,32 +149,7 @@ static void pm_write(void *dev, uint64_t off, unsigned size, uint64_t value)
 	update_timer(a);
 }
 
-uint8_t acpi_pm_reset_read(struct acpi_pm *a)
-{
-	return a->reset_control;
-}
-
-void acpi_pm_reset_write(struct acpi_pm *a, uint8_t value)
-{
-	bool reset = (value & RESET_CPU) && !(a->reset_control & RESET_CPU);
-
-	a->reset_control = value & RESET_KEPT;
-	if (reset)
-		dev_signal_send(&a->cfg.reset);
-}
-
-static uint64_t reset_port_read(void *dev, uint64_t off, unsigned size)
-{
-	return acpi_pm_reset_read(dev);
-}
-
-static void reset_port_write(void *dev, uint64_t off, unsigned size, uint64_t value)
-{
-	acpi_pm_reset_write(dev, value);
-}
-
 static const struct bus_ops pm_ops = { pm_read, pm_write, 1, 4 };
-static const struct bus_ops reset_ops = { reset_port_read, reset_port_write, 1, 1 };
 
 void acpi_pm_power_button(struct acpi_pm *a)
 {
@@ -213,9 +182,7 @@ int acpi_pm_new(struct acpi_pm **out, const struct acpi_pm_config *cfg, struct e
 		return err_set(err, ENOMEM, "ACPI registers: out of memory");
 	a->cfg = *cfg;
 	a->ranges[0] = (struct port_range){ cfg->base, ACPI_PM_SIZE, &pm_ops, a, "ACPI registers" };
-	a->ranges[1] = (struct port_range){ cfg->reset_port, 1, &reset_ops, a, "reset control" };
-	a->n_ranges = cfg->reset_port ? 2 : 1;
-	ret = ports_claim(cfg->bus, a->ranges, a->n_ranges, err);
+	ret = ports_claim(cfg->bus, a->ranges, ARRAY_SIZE(a->ranges), err);
 	if (ret) {
 		free(a);
 		return ret;
@@ -231,6 +198,6 @@ void acpi_pm_free(struct acpi_pm *a)
 	if (!a)
 		return;
 	loop_timer_cancel(&a->msb_timer);
-	ports_release(a->cfg.bus, a->ranges, a->n_ranges);
+	ports_release(a->cfg.bus, a->ranges, ARRAY_SIZE(a->ranges));
 	free(a);
 }

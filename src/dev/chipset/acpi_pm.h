@@ -1,6 +1,6 @@
 /*
- * acpi_pm.h - ACPI fixed hardware: PM1a event and control blocks, PM timer, GPE0, and the reset register
- * (ACPI 6.5, 4.8). There is no SMI: the machine is always in ACPI mode (FADT SMI_CMD = 0, SCI_EN reads 1).
+ * acpi_pm.h - ACPI fixed hardware: PM1a event and control blocks, PM timer and GPE0 (ACPI 6.5, 4.8). There
+ * is no SMI: the machine is always in ACPI mode (FADT SMI_CMD = 0, SCI_EN reads 1).
  */
 #ifndef RINGER_DEV_CHIPSET_ACPI_PM_H
 #define RINGER_DEV_CHIPSET_ACPI_PM_H
@@ -26,7 +26,7 @@
 #define ACPI_SLP_TYP_S0 0
 #define ACPI_SLP_TYP_S5 5
 
-/* FADT RESET_REG: this port, 8 bits, RESET_VALUE 0x06. */
+/* FADT RESET_REG, 8 bits, and RESET_VALUE. The port lies in CONFIG_ADDRESS: the PCI core implements it. */
 #define ACPI_RESET_PORT 0xcf9
 #define ACPI_RESET_VALUE 0x06
 
@@ -35,12 +35,9 @@ struct acpi_pm;
 struct acpi_pm_config {
 	struct bus *bus;
 	uint16_t base; /* of the block of ACPI_PM_SIZE ports */
-	/* 0: do not claim it, because the owner of 0xcf8 forwards to acpi_pm_reset_write(). */
-	uint16_t reset_port;
 	struct loop *loop;
 	struct irq_line sci;         /* level */
 	struct dev_signal power_off; /* S5 */
-	struct dev_signal reset;
 };
 
 int acpi_pm_new(struct acpi_pm **out, const struct acpi_pm_config *cfg, struct err *err) must_check;
@@ -50,9 +47,6 @@ void acpi_pm_free(struct acpi_pm *a);
 void acpi_pm_power_button(struct acpi_pm *a);
 /* Raises general-purpose event n (0..15): hot-plug and the like. */
 void acpi_pm_gpe(struct acpi_pm *a, unsigned n);
-/* The reset control register, for whoever decodes byte accesses to 0xcf9. */
-uint8_t acpi_pm_reset_read(struct acpi_pm *a);
-void acpi_pm_reset_write(struct acpi_pm *a, uint8_t value);
 
 extern const struct snap_desc acpi_pm_snap;
 
