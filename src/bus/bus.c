@@ -1,10 +1,11 @@
 /*
  * Theory of operation.
  *
- * Each space keeps its ranges in one array sorted by base; they never overlap. An access is cut into
- * pieces. A piece is a power of two of bytes that lie in one range and suit its device, or bytes up to the
- * next range that nobody claims. The range is copied before its device is called and looked up again for
- * the next piece, because the device may claim and release (a PCI BAR moved by a configuration write).
+ * Each space keeps its ranges in one array sorted by base; they never overlap. An access is cut
+ * into pieces. A piece is a power of two of bytes that lie in one range and suit its device, or
+ * bytes up to the next range that nobody claims. The range is copied before its device is called
+ * and looked up again for the next piece, because the device may claim and release (a PCI BAR moved
+ * by a configuration write).
  *
  * The last range hit is tried first: a guest polls one device many times in a row.
  */
@@ -110,17 +111,20 @@ int bus_claim(struct bus *b, enum bus_space space, uint64_t base, uint64_t len,
 	r.min_size = ops->min_size ? ops->min_size : 1;
 	r.max_size = ops->max_size ? ops->max_size : 8;
 	if (!len || base > s->limit || len - 1 > s->limit - base)
-		return err_set(err, EINVAL, "%s: range at 0x%" PRIx64 " of 0x%" PRIx64 " bytes is empty or leaves the address space",
+		return err_set(err, EINVAL,
+			       "%s: range at 0x%" PRIx64 " of 0x%" PRIx64
+			       " bytes is empty or leaves the address space",
 			       name, base, len);
 	if (!is_size(r.min_size) || !is_size(r.max_size) || r.min_size > r.max_size ||
 	    len % r.min_size)
-		return err_set(err, EINVAL, "%s: access sizes %u to %u do not suit 0x%" PRIx64 " bytes", name,
+		return err_set(err, EINVAL,
+			       "%s: access sizes %u to %u do not suit 0x%" PRIx64 " bytes", name,
 			       r.min_size, r.max_size, len);
 	r.last = base + (len - 1);
 	i = find_index(s, base);
 	if (i < s->n && s->ranges[i].base <= r.last)
-		return err_set(err, EBUSY, "%s: 0x%" PRIx64 "..0x%" PRIx64 " is taken by %s", name, base, r.last,
-			       s->ranges[i].name);
+		return err_set(err, EBUSY, "%s: 0x%" PRIx64 "..0x%" PRIx64 " is taken by %s", name,
+			       base, r.last, s->ranges[i].name);
 	if (grow(s) < 0)
 		return err_set(err, ENOMEM, "%s: out of memory for an address range", name);
 	memmove(&s->ranges[i + 1], &s->ranges[i], (s->n - i) * sizeof(r));
@@ -140,7 +144,7 @@ void bus_release(struct bus *b, enum bus_space space, uint64_t base)
 	memmove(&s->ranges[i], &s->ranges[i + 1], (s->n - i) * sizeof(s->ranges[0]));
 }
 
-/* Once per port or page; the table is bounded, so that a guest cannot fill the log or our memory. */
+/* Once per port or page; the table is bounded: a guest must not fill the log or our memory. */
 static void log_unclaimed(struct bus *b, enum bus_space space, uint64_t addr, const char *what)
 {
 	struct space *s = &b->space[space];
@@ -214,8 +218,8 @@ static void advance(struct access *a, unsigned n)
 	a->left -= n;
 }
 
-static void begin(struct access *a, struct bus *b, enum bus_space space, uint64_t addr, unsigned size,
-		  const char *what)
+static void begin(struct access *a, struct bus *b, enum bus_space space, uint64_t addr,
+		  unsigned size, const char *what)
 {
 	*a = (struct access){ .b = b, .space = space, .addr = addr, .what = what };
 	if (space == BUS_PIO)

@@ -1,14 +1,15 @@
 /*
  * bus.h - dispatch of port and memory-mapped accesses to devices.
  *
- * A device claims a range with the access sizes it understands; the bus hands it only accesses that lie
- * in the range and have such a size (a wider one is split into the largest allowed, low part first; a
- * narrower one than min is widened for reads and dropped, with a count, for writes). What nobody claims
- * reads as all ones and swallows writes, as on a PC; it is counted and logged once per port or page.
- * Accesses need not be aligned; a device sees an offset that is no multiple of the size if a guest makes one.
+ * A device claims a range with the access sizes it understands; the bus hands it only accesses that
+ * lie in the range and have such a size (a wider one is split into the largest allowed, low part
+ * first; a narrower one than min is widened for reads and dropped, with a count, for writes). What
+ * nobody claims reads as all ones and swallows writes, as on a PC; it is counted and logged once
+ * per port or page. Accesses need not be aligned; a device sees an offset that is no multiple of
+ * the size if a guest makes one.
  *
- * Ranges are added and removed with the device lock held; accesses are made with it held. A device may claim
- * and release ranges, its own included, from within an access.
+ * Ranges are added and removed with the device lock held; accesses are made with it held. A device
+ * may claim and release ranges, its own included, from within an access.
  */
 #ifndef RINGER_BUS_BUS_H
 #define RINGER_BUS_BUS_H
@@ -32,8 +33,9 @@ int bus_new(struct bus **out, const struct log *log, struct err *err) must_check
 void bus_free(struct bus *b);
 
 /*
- * Claims [base, base+len). name is shown to people and must live as long as the bus. -EBUSY on overlap,
- * -EINVAL for a range that is empty, leaves the space (64 KiB of ports), or is not made of whole min_sizes.
+ * Claims [base, base+len). name is shown to people and must live as long as the bus. -EBUSY on
+ * overlap, -EINVAL for a range that is empty, leaves the space (64 KiB of ports), or is not made of
+ * whole min_sizes.
  */
 int bus_claim(struct bus *b, enum bus_space space, uint64_t base, uint64_t len,
 	      const struct bus_ops *ops, void *dev, const char *name, struct err *err) must_check;

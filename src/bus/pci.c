@@ -1,14 +1,15 @@
 /*
  * Theory of operation.
  *
- * A function's configuration space is an array of bytes beside a mask of the bits that the guest may write;
- * that gives BAR sizing, too, because a BAR's mask is its size's complement. After a write that can change
- * what is decoded (command register or a BAR), all BARs are looked at again: first those that are no longer
- * wanted where they are leave the bus, then those that are wanted come. A BAR whose place is taken (or is 0,
- * which is where an unassigned one points) stays off the bus, and is tried again at the next change.
+ * A function's configuration space is an array of bytes beside a mask of the bits that the guest
+ * may write; that gives BAR sizing, too, because a BAR's mask is its size's complement. After a
+ * write that can change what is decoded (command register or a BAR), all BARs are looked at again:
+ * first those that are no longer wanted where they are leave the bus, then those that are wanted
+ * come. A BAR whose place is taken (or is 0, which is where an unassigned one points) stays off the
+ * bus, and is tried again at the next change.
  *
- * INTx: a function's own level is status bit 3. Each of the four lines is the OR over the functions behind it,
- * kept as a mask of slots.
+ * INTx: a function's own level is status bit 3. Each of the four lines is the OR over the functions
+ * behind it, kept as a mask of slots.
  *
  * One mechanism #1 register (CF8) selects; CFC..CFF and ECAM end in the same two functions.
  */
@@ -363,13 +364,15 @@ static int check_bar(const struct pci_function *f, unsigned i, struct err *err)
 	bool is_io = bar->space == BUS_PIO;
 
 	if (i && f->bar[i - 1].size && f->bar[i - 1].is_64bit && bar->size)
-		return err_set(err, EINVAL, "%s: BAR %u is the upper half of BAR %u", f->name, i, i - 1);
+		return err_set(err, EINVAL, "%s: BAR %u is the upper half of BAR %u", f->name, i,
+			       i - 1);
 	if (!bar->size)
 		return 0;
 	if (bar->size & (bar->size - 1) || bar->size < (is_io ? 16 : 4096) || !bar->ops)
-		return err_set(err, EINVAL, "%s: BAR %u has no valid size or no operations", f->name, i);
-	if (is_io ? bar->is_64bit || bar->size > 256 :
-		    (bar->is_64bit ? i == 5 : bar->size > GIB(2)))
+		return err_set(err, EINVAL, "%s: BAR %u has no valid size or no operations",
+			       f->name, i);
+	if (is_io ? bar->is_64bit || bar->size > 256
+		  : (bar->is_64bit ? i == 5 : bar->size > GIB(2)))
 		return err_set(err, EINVAL, "%s: BAR %u does not fit its kind", f->name, i);
 	return 0;
 }
@@ -398,8 +401,8 @@ static void set_up_header(struct pci_function *f)
 	pci_config_set(f->config, PCI_SUBSYSTEM_ID, 2, f->subsystem);
 	pci_config_set(f->config, PCI_INTERRUPT_PIN, 1, f->irq_pin);
 	pci_config_set(f->write_mask, PCI_COMMAND, 2,
-		       PCI_COMMAND_IO | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER | PCI_COMMAND_PARITY |
-			       PCI_COMMAND_SERR | PCI_COMMAND_INTX_DISABLE);
+		       PCI_COMMAND_IO | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER |
+			       PCI_COMMAND_PARITY | PCI_COMMAND_SERR | PCI_COMMAND_INTX_DISABLE);
 	f->write_mask[PCI_CACHE_LINE_SIZE] = 0xff;
 	f->write_mask[PCI_LATENCY_TIMER] = 0xff;
 	f->write_mask[PCI_INTERRUPT_LINE] = 0xff;
@@ -439,7 +442,10 @@ int pci_add_cap(struct pci_function *f, uint8_t id, unsigned len)
 	f->config[off + 1] = f->config[PCI_CAPABILITIES];
 	f->config[PCI_CAPABILITIES] = (uint8_t)off;
 	f->config[PCI_STATUS] |= PCI_STATUS_CAP_LIST;
-	/* Doubleword-aligned, as the bottom two bits of a capability pointer are reserved. 0xff: full. */
+	/*
+	 * Doubleword-aligned, as the bottom two bits of a capability pointer are reserved. 0xff:
+	 * full.
+	 */
 	f->next_cap = (uint8_t)min_u64(align_up(off + len, 4), 0xff);
 	return (int)off;
 }

@@ -1,9 +1,10 @@
 /*
- * pci.h - PCI core: one segment, bus 0, configuration space by CF8/CFC and by ECAM, BARs, INTx, MSI-X.
+ * pci.h - PCI core: one segment, bus 0, configuration space by CF8/CFC and by ECAM, BARs, INTx,
+ * MSI-X.
  *
- * A function is a struct embedded in its device. The core owns the standard header's behaviour (command
- * bits, BAR sizing and remapping, interrupt pin and line, capability list); a device declares its BARs and
- * capabilities once at creation. Device lock held throughout.
+ * A function is a struct embedded in its device. The core owns the standard header's behaviour
+ * (command bits, BAR sizing and remapping, interrupt pin and line, capability list); a device
+ * declares its BARs and capabilities once at creation. Device lock held throughout.
  */
 #ifndef RINGER_BUS_PCI_H
 #define RINGER_BUS_PCI_H
@@ -20,7 +21,7 @@ struct pci_bar {
 	enum bus_space space;
 	bool is_64bit; /* memory only; takes the next BAR's slot too */
 	const struct bus_ops *ops;
-	void *dev; /* passed to ops; NULL: the function's dev */
+	void *dev;          /* passed to ops; NULL: the function's dev */
 	uint64_t mapped_at; /* where the core claimed it, when mapped */
 	bool mapped;
 };
@@ -33,11 +34,13 @@ struct pci_function {
 	uint8_t irq_pin;     /* 0: none, 1..4: INTA..INTD */
 	struct pci_bar bar[6];
 	uint8_t config[4096];
-	uint8_t write_mask[4096]; /* bits of config the guest may change; set by the core and by pci_add_cap users */
+	uint8_t write_mask[4096]; /* bits of config the guest may change; set by the core and by
+				     pci_add_cap users */
 	uint8_t next_cap;         /* offset where the next capability goes; 0: none yet */
 	/*
-	 * Optional, for capabilities with a behaviour. config_read may refresh f->config before the guest
-	 * reads len bytes at off; config_written sees what the guest's write has changed, after the core.
+	 * Optional, for capabilities with a behaviour. config_read may refresh f->config before the
+	 * guest reads len bytes at off; config_written sees what the guest's write has changed,
+	 * after the core.
 	 */
 	void (*config_read)(struct pci_function *f, unsigned off, unsigned len);
 	void (*config_written)(struct pci_function *f, unsigned off, unsigned len);
@@ -49,18 +52,22 @@ struct pci_function {
 
 /*
  * ECAM at ecam_base (0: none); CF8/CFC in port space; intx[4] are the lines behind INTA..INTD after
- * swizzling: INTx of device d drives intx[(d + x) % 4], which is low as long as no function drives it.
+ * swizzling: INTx of device d drives intx[(d + x) % 4], which is low as long as no function drives
+ * it.
  */
 int pci_bus_new(struct pci_bus **out, struct bus *bus, uint64_t ecam_base,
 		const struct irq_line intx[4], struct err *err) must_check;
 void pci_bus_free(struct pci_bus *p);
 /* Clears what the guest may write, unmaps all BARs, lowers all interrupts. */
 void pci_bus_reset(struct pci_bus *p);
-/* Port CF9, the chipset's reset control register, lies within CF8's range: fn is called when the guest asks. */
+/*
+ * Port CF9, the chipset's reset control register, lies within CF8's range: fn is called when the
+ * guest asks.
+ */
 void pci_bus_on_reset(struct pci_bus *p, void (*fn)(void *ctx), void *ctx);
 /*
- * Adds f at device number slot (0..31), function 0. f stays the caller's and must outlive the bus. The
- * identity, BARs and capabilities are set before; the rest of f is zero or the core's.
+ * Adds f at device number slot (0..31), function 0. f stays the caller's and must outlive the bus.
+ * The identity, BARs and capabilities are set before; the rest of f is zero or the core's.
  */
 int pci_add(struct pci_bus *p, struct pci_function *f, unsigned slot, struct err *err) must_check;
 /* The function at slot; NULL when there is none. */
@@ -72,7 +79,10 @@ void pci_set_intx(struct pci_function *f, bool level);
 /* Whether the guest lets f access memory (and so send MSIs). */
 bool pci_bus_master(const struct pci_function *f);
 
-/* Little-endian fields of the configuration space, for whoever fills or reads one. off + size <= 4096. */
+/*
+ * Little-endian fields of the configuration space, for whoever fills or reads one. off + size <=
+ * 4096.
+ */
 static inline void pci_config_set(uint8_t *config, unsigned off, unsigned size, uint64_t value)
 {
 	for (unsigned i = 0; i < size; i++)

@@ -1,4 +1,7 @@
-/* pci_regs.h - the type 0 configuration header and capability numbers (PCI Local Bus 3.0, chapter 6). */
+/*
+ * pci_regs.h - the type 0 configuration header and capability numbers (PCI Local Bus 3.0, chapter
+ * 6).
+ */
 #ifndef RINGER_BUS_PCI_REGS_H
 #define RINGER_BUS_PCI_REGS_H
 

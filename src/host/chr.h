@@ -51,14 +51,14 @@ int chr_null_new(struct chr **out, struct err *err) must_check;
 /* Output appended to a file that is created or truncated, unbuffered; no input. */
 int chr_file_new(struct chr **out, const char *path, struct err *err) must_check;
 /*
- * Standard input and output. filter (may be NULL) sees every input byte first and returns how many of
- * the len bytes in buf to keep (it edits buf in place): the CLI's Ctrl-A escape lives there.
- * End of input is not an error: nothing more is delivered. The terminal mode is the caller's business.
+ * Standard input and output. filter (may be NULL) sees every input byte first and returns how many
+ * of the len bytes in buf to keep (it edits buf in place): the CLI's Ctrl-A escape lives there. End
+ * of input is not an error: nothing more is delivered. The terminal mode is the caller's business.
  *
- * write only queues; the loop thread writes. A reader that falls 1 MiB behind loses bytes, and is told so
- * in the output. On a terminal with a filter, input is read even when the guest takes none, so that the
- * escape keys work; what the guest has no room for is kept up to 4 KiB. Other input waits in the host.
- * chr_free waits up to a second for queued output to be taken.
+ * write only queues; the loop thread writes. A reader that falls 1 MiB behind loses bytes, and is
+ * told so in the output. On a terminal with a filter, input is read even when the guest takes none,
+ * so that the escape keys work; what the guest has no room for is kept up to 4 KiB. Other input
+ * waits in the host. chr_free waits up to a second for queued output to be taken.
  */
 int chr_stdio_new(struct chr **out, struct loop *loop,
 		  size_t (*filter)(void *ctx, uint8_t *buf, size_t len), void *ctx,

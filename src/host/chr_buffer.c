@@ -53,9 +53,9 @@ static void buffer_free(struct chr *c)
 	free(b);
 }
 
-static const struct chr_ops buffer_ops = {
-	.write = buffer_write, .set_room = buffer_set_room, .free = buffer_free
-};
+static const struct chr_ops buffer_ops = { .write = buffer_write,
+					   .set_room = buffer_set_room,
+					   .free = buffer_free };
 
 int chr_buffer_new(struct chr **out, struct err *err)
 {

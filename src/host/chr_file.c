@@ -20,8 +20,8 @@ static void file_write(struct chr *c, const uint8_t *data, size_t len)
 	struct chr_file *f = container_of(c, struct chr_file, base);
 
 	while (len) {
-		ssize_t n = f->regular ? write(f->fd, data, len) :
-					 write_no_sigpipe(f->fd, data, len);
+		ssize_t n =
+			f->regular ? write(f->fd, data, len) : write_no_sigpipe(f->fd, data, len);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -51,7 +51,8 @@ int chr_file_new(struct chr **out, const char *path, struct err *err)
 	if (!f)
 		return err_set(err, ENOMEM, "out of memory for a character backend");
 	/* O_NONBLOCK: a FIFO without a reader is an error, not a wait; a slow one loses bytes. */
-	f->fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_NONBLOCK | O_NOCTTY | O_CLOEXEC,
+	f->fd = open(path,
+		     O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_NONBLOCK | O_NOCTTY | O_CLOEXEC,
 		     0666);
 	if (f->fd < 0) {
 		e = errno;

@@ -1,12 +1,12 @@
 /*
  * Theory of operation.
  *
- * The guest writes a serial console byte by byte, on a vCPU thread. write() only queues, and a timer that
- * is due at once makes the loop thread write the burst: one system call, no wait and no SIGPIPE on a
- * vCPU. What the host does not take waits for EPOLLOUT.
+ * The guest writes a serial console byte by byte, on a vCPU thread. write() only queues, and a
+ * timer that is due at once makes the loop thread write the burst: one system call, no wait and no
+ * SIGPIPE on a vCPU. What the host does not take waits for EPOLLOUT.
  *
- * Descriptors 0 and 1 are shared with the shell: their open file descriptions are not touched (fdio.h
- * for output; input is read only after poll() has said that there is some).
+ * Descriptors 0 and 1 are shared with the shell: their open file descriptions are not touched
+ * (fdio.h for output; input is read only after poll() has said that there is some).
  */
 #include <errno.h>
 #include <poll.h>
@@ -41,7 +41,7 @@ struct chr_stdio {
 	size_t n_pending;
 	bool read_ahead; /* read without room: a terminal whose escape keys must work */
 	bool ended;
-	bool paused;     /* not ours to read now: in the background */
+	bool paused; /* not ours to read now: in the background */
 
 	/* Output. */
 	struct fd_out out_fd;
@@ -77,7 +77,7 @@ static void deliver(struct chr_stdio *s)
 	}
 }
 
-/* The errno of a failed read: a terminal says EIO to a process in the background, and when hung up. */
+/* e: errno. A terminal says EIO to a process in the background, and when it has hung up. */
 static void read_failed(struct chr_stdio *s, int e, bool hung_up)
 {
 	if (e == EAGAIN || e == EINTR)
@@ -176,7 +176,8 @@ static void report_gap(struct chr_stdio *s)
 
 	if (!s->out.dropped || s->out_dead)
 		return;
-	n = snprintf(note, sizeof(note), "\r\n[%llu bytes of output lost: the reader was too slow]\r\n",
+	n = snprintf(note, sizeof(note),
+		     "\r\n[%llu bytes of output lost: the reader was too slow]\r\n",
 		     (unsigned long long)s->out.dropped);
 	s->out.dropped = 0;
 	outbuf_put(&s->out, (const uint8_t *)note, (size_t)n);
@@ -241,9 +242,9 @@ static void stdio_free(struct chr *c)
 	free(s);
 }
 
-static const struct chr_ops stdio_ops = {
-	.write = stdio_write, .set_room = stdio_set_room, .free = stdio_free
-};
+static const struct chr_ops stdio_ops = { .write = stdio_write,
+					  .set_room = stdio_set_room,
+					  .free = stdio_free };
 
 int chr_stdio_new(struct chr **out, struct loop *loop,
 		  size_t (*filter)(void *ctx, uint8_t *buf, size_t len), void *ctx, struct err *err)

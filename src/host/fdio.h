@@ -13,13 +13,13 @@ enum fd_out_kind {
 	FD_OUT_PLAIN,    /* regular files, and what else never makes a writer wait for long */
 	FD_OUT_NONBLOCK, /* our own non-blocking open file description */
 	FD_OUT_SOCKET,
-	FD_OUT_CAREFUL,  /* shared and blocking: small writes, and only when poll() allows them */
+	FD_OUT_CAREFUL, /* shared and blocking: small writes, and only when poll() allows them */
 };
 
 /*
- * A descriptor that is written without ever sleeping. O_NONBLOCK is a flag of the open file description,
- * which the shell that started us shares: it is never set on the original, only on a second opening of
- * the same file, where there can be one.
+ * A descriptor that is written without ever sleeping. O_NONBLOCK is a flag of the open file
+ * description, which the shell that started us shares: it is never set on the original, only on a
+ * second opening of the same file, where there can be one.
  */
 struct fd_out {
 	int fd;

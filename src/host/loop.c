@@ -1,22 +1,23 @@
 /*
  * Theory of operation.
  *
- * The loop thread sleeps in epoll_wait() without the lock and does everything else with it. Three kernel
- * objects wake it: the watched descriptors, a timerfd and an eventfd.
+ * The loop thread sleeps in epoll_wait() without the lock and does everything else with it. Three
+ * kernel objects wake it: the watched descriptors, a timerfd and an eventfd.
  *
- * Timers. `armed_ns` is what the timerfd is programmed for. It is never later than the earliest timer
- * while the loop thread sleeps. Whoever arms an earlier timer programs the timerfd himself: the kernel
- * then wakes the thread at the deadline, and not now. A cancelled or postponed timer leaves the timerfd
- * as it is; the thread wakes once for nothing and programs it anew. While callbacks run (`dispatching`),
- * programming waits until all of them have run. One round fires no more timers than `max_timers_per_round`,
- * so that a timer that arms itself in the past cannot hold the lock for ever.
+ * Timers. `armed_ns` is what the timerfd is programmed for. It is never later than the earliest
+ * timer while the loop thread sleeps. Whoever arms an earlier timer programs the timerfd himself:
+ * the kernel then wakes the thread at the deadline, and not now. A cancelled or postponed timer
+ * leaves the timerfd as it is; the thread wakes once for nothing and programs it anew. While
+ * callbacks run (`dispatching`), programming waits until all of them have run. One round fires no
+ * more timers than `max_timers_per_round`, so that a timer that arms itself in the past cannot hold
+ * the lock for ever.
  *
- * Watches. An event in flight may name a watch that is gone by the time the lock is held again. The kernel
- * therefore gets a slot number and the slot's generation, not a pointer; an event whose generation has
- * passed is dropped. The mask is checked again, too.
+ * Watches. An event in flight may name a watch that is gone by the time the lock is held again. The
+ * kernel therefore gets a slot number and the slot's generation, not a pointer; an event whose
+ * generation has passed is dropped. The mask is checked again, too.
  *
- * Fairness. A pthread mutex lets its last owner overtake those who sleep on it. The loop thread, when it
- * has work at once and somebody is still waiting, sleeps a moment before it takes the lock.
+ * Fairness. A pthread mutex lets its last owner overtake those who sleep on it. The loop thread,
+ * when it has work at once and somebody is still waiting, sleeps a moment before it takes the lock.
  */
 #include "host/loop.h"
 

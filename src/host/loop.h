@@ -5,8 +5,8 @@
  * lock held: the *device lock*. Whoever touches a device from another thread (a vCPU dispatching a
  * port access) takes the same lock with loop_lock(). Device code therefore never locks anything.
  *
- * Timers may be armed and cancelled, and descriptors watched, by any thread that holds the lock. The
- * lock is not recursive: a callback already has it.
+ * Timers may be armed and cancelled, and descriptors watched, by any thread that holds the lock.
+ * The lock is not recursive: a callback already has it.
  */
 #ifndef RINGER_HOST_LOOP_H
 #define RINGER_HOST_LOOP_H
@@ -17,7 +17,10 @@
 struct loop;
 
 int loop_new(struct loop **out, struct err *err) must_check;
-/* Stops the thread if it runs; lock not held. Timers and watches must be gone or never be used again. */
+/*
+ * Stops the thread if it runs; lock not held. Timers and watches must be gone or never be used
+ * again.
+ */
 void loop_free(struct loop *loop);
 /* Starts the loop thread, with every signal blocked in it. */
 int loop_start(struct loop *loop, struct err *err) must_check;
@@ -40,11 +43,15 @@ struct loop_timer {
 	struct loop_timer *child, *sibling, *prev;
 };
 
-/* Binds a timer to a loop; does not arm it. The struct is the caller's and must stay put while armed. */
+/*
+ * Binds a timer to a loop; does not arm it. The struct is the caller's and must stay put while
+ * armed.
+ */
 void loop_timer_init(struct loop_timer *t, struct loop *loop, void (*fn)(void *ctx), void *ctx);
 /*
- * (Re)arms for an absolute time; a time in the past fires at once, UINT64_MAX never. Lock held. Cannot
- * fail. The callback runs with the timer no longer armed and may arm, cancel or free any timer.
+ * (Re)arms for an absolute time; a time in the past fires at once, UINT64_MAX never. Lock held.
+ * Cannot fail. The callback runs with the timer no longer armed and may arm, cancel or free any
+ * timer.
  */
 void loop_timer_set(struct loop_timer *t, uint64_t deadline_ns);
 void loop_timer_cancel(struct loop_timer *t);
@@ -54,9 +61,10 @@ static inline bool loop_timer_armed(const struct loop_timer *t)
 }
 
 /*
- * events is a mask of EPOLLIN/EPOLLOUT; fn gets what is ready, EPOLLERR and EPOLLHUP included. A mask of
- * 0 reports nothing, not even a hang-up. What epoll refuses (regular files, /dev/null) counts as always
- * ready. One watch per descriptor; remove it before closing the descriptor. Lock held.
+ * events is a mask of EPOLLIN/EPOLLOUT; fn gets what is ready, EPOLLERR and EPOLLHUP included. A
+ * mask of 0 reports nothing, not even a hang-up. What epoll refuses (regular files, /dev/null)
+ * counts as always ready. One watch per descriptor; remove it before closing the descriptor. Lock
+ * held.
  */
 struct loop_watch {
 	struct loop *loop;

@@ -1,6 +1,7 @@
 /*
- * A heap-ordered tree of any arity. A node's children are a list from `child` along `sibling`; `prev` is
- * the left sibling, or the parent for the leftmost child, so that any node can be cut out at once.
+ * A heap-ordered tree of any arity. A node's children are a list from `child` along `sibling`;
+ * `prev` is the left sibling, or the parent for the leftmost child, so that any node can be cut out
+ * at once.
  */
 #include "host/timer_heap.h"
 

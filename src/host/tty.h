@@ -16,17 +16,18 @@ struct tty_saved {
 };
 
 /*
- * Raw input: each key at once, no echo, no signals from keys. Output keeps its newline translation, so
- * that messages of the host stay legible. -ENOTTY when fd is no terminal; saved is then not valid.
+ * Raw input: each key at once, no echo, no signals from keys. Output keeps its newline translation,
+ * so that messages of the host stay legible. -ENOTTY when fd is no terminal; saved is then not
+ * valid.
  */
 int tty_raw(int fd, struct tty_saved *saved, struct err *err) must_check;
-/* Back to the saved mode; may be called at any time, any number of times, from signal handlers too. */
+/* Back to the saved mode; at any time, any number of times, from signal handlers too. */
 void tty_restore(struct tty_saved *saved);
 /* -errno when fd is no terminal or does not know its size. */
 int tty_size(int fd, unsigned *columns, unsigned *rows) must_check;
 /*
- * Opens /dev/null for each of descriptors 0, 1, 2 that is closed, so that no file opened later takes its
- * place. The first thing a program does.
+ * Opens /dev/null for each of descriptors 0, 1, 2 that is closed, so that no file opened later
+ * takes its place. The first thing a program does.
  */
 int stdio_reserve(void) must_check;
 

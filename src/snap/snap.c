@@ -4,8 +4,8 @@
  *   object: u8 name length, name, u16 version, u16 number of fields, fields
  *   field:  u8 name length, name, u8 kind, u16 size, u16 count, count elements of size bytes
  *
- * Reading takes two passes over the same bytes: the first compares everything with the table and looks at
- * no more than the stream has; only when all of it fits does the second store values.
+ * Reading takes two passes over the same bytes: the first compares everything with the table and
+ * looks at no more than the stream has; only when all of it fits does the second store values.
  */
 #include "snap/snap.h"
 
@@ -124,8 +124,8 @@ static int write_field(const struct snap_field *f, const void *obj, struct snap_
 	if (r == 0)
 		r = append_number(s, f->count, 2);
 	for (unsigned k = 0; r == 0 && k < f->count; k++, p += f->size)
-		r = f->kind == SNAP_BYTES ? append(s, p, f->size) :
-					    append_number(s, load(p, f->size), f->size);
+		r = f->kind == SNAP_BYTES ? append(s, p, f->size)
+					  : append_number(s, load(p, f->size), f->size);
 	return r;
 }
 
@@ -199,14 +199,16 @@ static int check_field(const struct snap_desc *d, const struct snap_field *f, st
 		return err_set(err, EINVAL, "state of %s: field %s is missing", d->name, f->name);
 	if (!take_number(s, 1, &kind) || !take_number(s, 2, &size) || !take_number(s, 2, &count) ||
 	    kind != f->kind || size != f->size || count != f->count)
-		return err_set(err, EINVAL, "state of %s: field %s has another type", d->name, f->name);
+		return err_set(err, EINVAL, "state of %s: field %s has another type", d->name,
+			       f->name);
 	data = take(s, size * count);
 	if (!data)
-		return err_set(err, EINVAL, "state of %s: cut off within field %s", d->name, f->name);
+		return err_set(err, EINVAL, "state of %s: cut off within field %s", d->name,
+			       f->name);
 	for (uint64_t k = 0; f->kind == SNAP_BOOL && k < count; k++)
 		if (data[k] > 1)
-			return err_set(err, EINVAL, "state of %s: field %s is neither 0 nor 1", d->name,
-				       f->name);
+			return err_set(err, EINVAL, "state of %s: field %s is neither 0 nor 1",
+				       d->name, f->name);
 	return 0;
 }
 
@@ -218,7 +220,8 @@ static int check_object(const struct snap_desc *d, struct snap_stream *s, struct
 	if (!take_name(s, d->name))
 		return err_set(err, EINVAL, "state of %s expected, something else found", d->name);
 	if (!take_number(s, 2, &version) || version != d->version)
-		return err_set(err, EINVAL, "state of %s is not of version %u", d->name, d->version);
+		return err_set(err, EINVAL, "state of %s is not of version %u", d->name,
+			       d->version);
 	if (!take_number(s, 2, &n_fields) || n_fields != d->n_fields)
 		return err_set(err, EINVAL, "state of %s does not have %zu fields", d->name,
 			       d->n_fields);

@@ -1,6 +1,7 @@
 /*
  * snap.h - declared state: a device says once, in a table, which of its fields are architectural
- * state. Reset, snapshot streams, `info` output and tests all read that table; nothing is dumped raw.
+ * state. Reset, snapshot streams, `info` output and tests all read that table; nothing is dumped
+ * raw.
  */
 #ifndef RINGER_SNAP_SNAP_H
 #define RINGER_SNAP_SNAP_H
@@ -45,9 +46,16 @@ struct snap_stream {
 	size_t len, cap, pos; /* pos: reading position */
 };
 void snap_stream_free(struct snap_stream *s);
-/* Appends one object: name, version, then each field with its name, so that streams explain themselves. */
+/*
+ * Appends one object: name, version, then each field with its name, so that streams explain
+ * themselves.
+ */
 int snap_write(const struct snap_desc *d, const void *obj, struct snap_stream *s) must_check;
-/* Reads the next object into obj; the stream is hostile input: any mismatch is an error, obj and pos are then unchanged. */
-int snap_read(const struct snap_desc *d, void *obj, struct snap_stream *s, struct err *err) must_check;
+/*
+ * Reads the next object into obj. The stream is hostile input: any mismatch is an error, obj and pos
+ * are then unchanged.
+ */
+int snap_read(const struct snap_desc *d, void *obj, struct snap_stream *s,
+	      struct err *err) must_check;
 
 #endif

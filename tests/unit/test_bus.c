@@ -12,7 +12,10 @@
 
 /* A device that remembers its accesses and reads as its offsets. */
 struct probe {
-	struct { uint64_t off, value; unsigned size; } log[16];
+	struct {
+		uint64_t off, value;
+		unsigned size;
+	} log[16];
 	unsigned n;
 	struct bus *bus;
 	uint64_t release; /* what a write releases */
@@ -113,7 +116,8 @@ static void test_order_and_lookup(void **state)
 	for (unsigned i = 0; i < 50; i++) {
 		unsigned k = i * 37 % 50;
 
-		assert_int_equal(bus_claim(b, BUS_MMIO, 0x1000 + k * 0x20, 0x10, &any, &p[k], "p", NULL), 0);
+		assert_int_equal(
+			bus_claim(b, BUS_MMIO, 0x1000 + k * 0x20, 0x10, &any, &p[k], "p", NULL), 0);
 	}
 	bus_for_each(b, BUS_MMIO, list, &l);
 	assert_int_equal(l.n, 50);
@@ -231,12 +235,9 @@ static void test_log_is_bounded(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_claims),
-		cmocka_unit_test(test_order_and_lookup),
-		cmocka_unit_test(test_split),
-		cmocka_unit_test(test_widen),
-		cmocka_unit_test(test_straddle),
-		cmocka_unit_test(test_release_within_access),
+		cmocka_unit_test(test_claims),         cmocka_unit_test(test_order_and_lookup),
+		cmocka_unit_test(test_split),          cmocka_unit_test(test_widen),
+		cmocka_unit_test(test_straddle),       cmocka_unit_test(test_release_within_access),
 		cmocka_unit_test(test_log_is_bounded),
 	};
 

@@ -360,7 +360,8 @@ static void test_stdio_slow_reader(void **state)
 	while (got[same] == '.')
 		same++;
 	assert_true(same >= 1 << 20 && same < total);
-	snprintf(big, 100, "\r\n[%zu bytes of output lost: the reader was too slow]\r\n", total - same);
+	snprintf(big, 100, "\r\n[%zu bytes of output lost: the reader was too slow]\r\n",
+		 total - same);
 	assert_string_equal(got + same, big);
 	/* And it goes on. */
 	emit(w, "next", 4);

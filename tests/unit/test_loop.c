@@ -126,7 +126,7 @@ static void test_timer_order(void **state)
 		loop_timer_set(&w->t[i], now + (uint64_t)deadline[i] * 1000000);
 	}
 	loop_timer_set(&w->t[4], now + 50000000); /* 4 now comes after 5, */
-	loop_timer_cancel(&w->t[0]);		  /* and 3 not at all */
+	loop_timer_cancel(&w->t[0]);              /* and 3 not at all */
 	notes[4].last = true;
 	notes[2].last = false;
 	assert_int_equal(loop_start(w->loop, NULL), 0);
@@ -407,7 +407,9 @@ static void test_many_watches(void **state)
 
 	/* More than one table's worth, all on copies of a readable pipe but one. */
 	for (unsigned i = 0; i < 40; i++)
-		assert_int_equal(loop_watch_add(&many[i], w->loop, dup(w->pipe2[0]), EPOLLIN, read_one, w), 0);
+		assert_int_equal(
+			loop_watch_add(&many[i], w->loop, dup(w->pipe2[0]), EPOLLIN, read_one, w),
+			0);
 	assert_int_equal(loop_watch_add(&w->w, w->loop, w->pipe[0], EPOLLIN, read_one, w), 0);
 	assert_int_equal(loop_start(w->loop, NULL), 0);
 	put(w->pipe[1], "z");

@@ -60,8 +60,12 @@ static int setup(void **state)
 	m.a.subsystem = 0x40;
 	m.a.irq_pin = 1;
 	m.a.dev = &tag_a;
-	m.a.bar[0] = (struct pci_bar){ .size = 0x4000, .space = BUS_MMIO, .is_64bit = true, .ops = &bar_ops };
-	m.a.bar[2] = (struct pci_bar){ .size = 0x1000, .space = BUS_MMIO, .ops = &bar_ops, .dev = &tag_bar1 };
+	m.a.bar[0] = (struct pci_bar){
+		.size = 0x4000, .space = BUS_MMIO, .is_64bit = true, .ops = &bar_ops
+	};
+	m.a.bar[2] = (struct pci_bar){
+		.size = 0x1000, .space = BUS_MMIO, .ops = &bar_ops, .dev = &tag_bar1
+	};
 	m.a.bar[3] = (struct pci_bar){ .size = 0x20, .space = BUS_PIO, .ops = &bar_ops };
 	m.b.name = "b";
 	m.b.vendor = 0x8086;
@@ -360,11 +364,16 @@ static void test_bad_declarations(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		PCI_TEST(test_identity),	PCI_TEST(test_probe_of_mechanism_1),
-		PCI_TEST(test_bar_sizing),	PCI_TEST(test_bar_mapping),
-		PCI_TEST(test_bar_conflicts),	PCI_TEST(test_reset),
-		PCI_TEST(test_intx),		PCI_TEST(test_capabilities),
-		PCI_TEST(test_hooks),		PCI_TEST(test_reset_control),
+		PCI_TEST(test_identity),
+		PCI_TEST(test_probe_of_mechanism_1),
+		PCI_TEST(test_bar_sizing),
+		PCI_TEST(test_bar_mapping),
+		PCI_TEST(test_bar_conflicts),
+		PCI_TEST(test_reset),
+		PCI_TEST(test_intx),
+		PCI_TEST(test_capabilities),
+		PCI_TEST(test_hooks),
+		PCI_TEST(test_reset_control),
 		PCI_TEST(test_bad_declarations),
 	};
 

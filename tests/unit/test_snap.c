@@ -168,8 +168,8 @@ static void test_other_version(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_reset),	  cmocka_unit_test(test_round_trip),
-		cmocka_unit_test(test_truncated), cmocka_unit_test(test_corrupted),
+		cmocka_unit_test(test_reset),         cmocka_unit_test(test_round_trip),
+		cmocka_unit_test(test_truncated),     cmocka_unit_test(test_corrupted),
 		cmocka_unit_test(test_other_version),
 	};
 
