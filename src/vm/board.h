@@ -1,0 +1,70 @@
+/*
+ * board.h - the machine's main board: memory, buses, chipset and interrupt wiring. It holds no vCPUs; they
+ * are plugged in with board_plug_cpu(), which gives each its local APIC and the device lock.
+ *
+ * The register page of the local APICs is one range of the bus, yet shows each CPU its own APIC. Therefore
+ * the device lock is handed to each vCPU with a context of its own, and whoever holds it is `current`.
+ */
+#ifndef RINGER_VM_BOARD_H
+#define RINGER_VM_BOARD_H
+
+#include "bus/bus.h"
+#include "bus/pci.h"
+#include "cpu/cpu.h"
+#include "dev/chipset/gsi.h"
+#include "dev/chipset/signal.h"
+#include "host/chr.h"
+#include "host/loop.h"
+#include "mem/mem.h"
+
+#define BOARD_CPUS 256
+#define BOARD_PM_BASE 0x600
+
+struct board_config {
+	uint64_t ram;
+	struct loop *loop;
+	const struct log *log; /* may be NULL; outlives the board */
+	struct chr *serial, *debugcon; /* the caller's; NULL: not connected */
+	struct dev_signal power_off, reset;
+	void (*debug_exit)(void *ctx, uint32_t value); /* NULL: no such port */
+	void *debug_exit_ctx;
+};
+
+struct board;
+
+struct board_cpu {
+	struct board *board;
+	struct vcpu *vcpu;
+	struct lapic *lapic;
+};
+
+struct board {
+	struct board_config cfg;
+	struct guest_mem *mem;
+	struct bus *bus;
+	struct pci_bus *pci;
+	struct gsi_router gsi;
+	struct apic_bus *apics;
+	struct host_bridge *host_bridge;
+	struct pit8254 *pit;
+	struct rtc *rtc;
+	struct uart16550 *com1;
+	struct i8042 *i8042;
+	struct system_ports *ports;
+	struct acpi_pm *pm;
+	struct debug_exit *debug_exit;
+	struct debugcon *debugcon;
+	struct board_cpu cpu[BOARD_CPUS];
+	unsigned n_cpus;
+	struct board_cpu *current; /* holder of the device lock; NULL: the loop thread or the board's owner */
+};
+
+int board_new(struct board **out, const struct board_config *cfg, struct err *err) must_check;
+/* Before any CPU runs. v outlives the board. The first one is the boot processor. */
+int board_plug_cpu(struct board *b, struct vcpu *v, struct err *err) must_check;
+/* RESET# to every device, as at power-on but for what a battery keeps. No vCPU may be running. */
+void board_reset(struct board *b);
+void board_power_button(struct board *b);
+void board_free(struct board *b);
+
+#endif

@@ -1,0 +1,381 @@
+/*
+ * vm.c - a machine's life: put together, loaded, run, reset, ended.
+ *
+ * Theory of operation. What happens to a running machine is noted as an event: a bit in `events`, set by
+ * any thread (a device in the guest's register access, vm_stop() in a signal handler), after which every
+ * vCPU is asked to leave its engine. The vCPU threads end, and vm_run()'s thread, having joined them, is
+ * alone with the machine: it acts on the events, and for a reset starts the threads again. So nobody ever
+ * resets a device or a vCPU that is in use, however many vCPUs there are.
+ *
+ * Only vm_run()'s thread clears events. What goes with an event (exit value, failed vCPU) is written before
+ * its bit is set, by the one who sets it first.
+ */
+#include "vm/vm.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vm/acpi.h"
+#include "vm/board.h"
+#include "vm/boot/boot.h"
+#include "vm/vcpu_thread.h"
+
+#define KERNEL_FILE_MAX GIB(2)
+#define RAM_MIN MIB(2)
+#define RAM_MAX GIB(64)
+
+/* In order of precedence when several are seen together. */
+enum vm_event {
+	EVENT_POWER_OFF = 1 << 0, EVENT_DEBUG_EXIT = 1 << 1, EVENT_ENDED = 1 << 2, EVENT_STOP = 1 << 3,
+	EVENT_RESET = 1 << 4,
+};
+
+struct vm {
+	struct vm_config cfg; /* strings are not kept */
+	struct loop *loop;
+	struct cpu_model model;
+	const struct engine_ops *engine;
+	struct board *board;
+	struct vcpu *vcpu[1];
+	struct vcpu_thread thread[1];
+	unsigned n_vcpus;
+	struct boot_file kernel, initrd; /* the plan refers to them */
+	struct boot_plan plan;
+	uint8_t acpi[BOOT_ACPI_SIZE];
+
+	_Atomic uint32_t events;        /* enum vm_event */
+	_Atomic uint32_t exit_value;    /* of EVENT_DEBUG_EXIT */
+	_Atomic(struct vcpu *) ended_vcpu; /* of EVENT_ENDED */
+	enum run_exit ended_why;
+	unsigned resets;
+};
+
+/* Any thread, also in a signal handler. */
+static void post(struct vm *vm, enum vm_event event)
+{
+	atomic_fetch_or(&vm->events, event);
+	for (unsigned i = 0; i < vm->n_vcpus; i++)
+		vcpu_request(vm->vcpu[i], CPU_REQ_STOP);
+}
+
+static void on_power_off(void *ctx)
+{
+	post(ctx, EVENT_POWER_OFF);
+}
+
+static void on_reset(void *ctx)
+{
+	post(ctx, EVENT_RESET);
+}
+
+static void on_debug_exit(void *ctx, uint32_t value)
+{
+	struct vm *vm = ctx;
+
+	if (!(atomic_load(&vm->events) & EVENT_DEBUG_EXIT))
+		atomic_store(&vm->exit_value, value);
+	post(vm, EVENT_DEBUG_EXIT);
+}
+
+static bool should_stop(void *ctx)
+{
+	struct vm *vm = ctx;
+
+	return atomic_load(&vm->events) != 0;
+}
+
+static void on_ended(void *ctx, struct vcpu *v, enum run_exit why)
+{
+	struct vm *vm = ctx;
+	struct vcpu *none = NULL;
+
+	if (why == RUN_SHUTDOWN && vm->cfg.reset_on_triple_fault) {
+		log_warn(&vm->cfg.log, "vCPU %u: triple fault, resetting: %s", v->id, v->stop_reason);
+		post(vm, EVENT_RESET);
+		return;
+	}
+	if (atomic_compare_exchange_strong(&vm->ended_vcpu, &none, v))
+		vm->ended_why = why;
+	post(vm, EVENT_ENDED);
+}
+
+static int choose_engine(const struct engine_ops **out, const char *name, struct err *err)
+{
+	bool any = !name || !strcmp(name, "auto");
+	struct err why = {""};
+
+	for (unsigned i = 0; vm_engines[i]; i++) {
+		if (!any && strcmp(name, vm_engines[i]->name))
+			continue;
+		*out = vm_engines[i];
+		if (vm_engines[i]->usable(&why))
+			return 0;
+		if (!any)
+			return err_set(err, EINVAL, "engine %s cannot work here: %s", name, why.text);
+	}
+	if (any)
+		return err_set(err, EINVAL, "no engine can work here: %s", why.text);
+	return err_set(err, EINVAL, "no engine is called \"%s\"", name);
+}
+
+static int check_config(const struct vm_config *c, struct err *err)
+{
+	if (!c->kernel)
+		return err_set(err, EINVAL, "no kernel given");
+	if (c->ram % GUEST_PAGE_SIZE)
+		return err_set(err, EINVAL, "%llu bytes of memory are not a multiple of 4 KiB",
+			       (unsigned long long)c->ram);
+	if (c->ram < RAM_MIN || c->ram > RAM_MAX)
+		return err_set(err, EINVAL, "%llu KiB of memory: between %llu MiB and %llu GiB are possible",
+			       (unsigned long long)c->ram >> 10, RAM_MIN >> 20, RAM_MAX >> 30);
+	return 0;
+}
+
+static int new_board(struct vm *vm, struct err *err)
+{
+	const struct board_config cfg = {
+		.ram = vm->cfg.ram, .loop = vm->loop, .log = &vm->cfg.log, .serial = vm->cfg.serial,
+		.debugcon = vm->cfg.debugcon, .power_off = {on_power_off, vm}, .reset = {on_reset, vm},
+		.debug_exit = vm->cfg.debug_exit ? on_debug_exit : NULL, .debug_exit_ctx = vm,
+	};
+
+	return board_new(&vm->board, &cfg, err);
+}
+
+static int new_vcpu(struct vm *vm, unsigned id, struct err *err)
+{
+	struct vcpu_thread *t = &vm->thread[id];
+	struct vcpu *v;
+	int ret = vcpu_new(&v, id, &vm->model, vm->board->mem, vm->board->bus, err);
+
+	if (ret < 0)
+		return ret;
+	vm->vcpu[id] = v;
+	*t = (struct vcpu_thread){.vcpu = v, .should_stop = should_stop, .ended = on_ended, .ctx = vm};
+	v->cpu_count = ARRAY_SIZE(vm->vcpu);
+	v->log = &vm->cfg.log;
+	v->owner = t;
+	v->wake = vcpu_thread_wake;
+	vm->n_vcpus++;
+	ret = board_plug_cpu(vm->board, v, err);
+	if (ret < 0)
+		return ret;
+	v->engine = vm->engine;
+	ret = vm->engine->vcpu_init ? vm->engine->vcpu_init(v, err) : 0;
+	if (ret < 0)
+		v->engine = NULL; /* nothing to take down */
+	return ret;
+}
+
+/* Frees the kernel's file when the plan has all it needs in buffers of its own (an unpacked payload). */
+static void drop_unused_file(struct vm *vm)
+{
+	const struct boot_file *f = &vm->kernel;
+
+	for (unsigned i = 0; i < vm->plan.n_pieces; i++)
+		if (vm->plan.piece[i].data >= f->data && vm->plan.piece[i].data < f->data + f->size)
+			return;
+	boot_file_free(&vm->kernel);
+}
+
+static int plan_acpi(struct vm *vm, struct err *err)
+{
+	uint64_t low = boot_low_ram_end(vm->cfg.ram);
+	const struct acpi_config cfg = {
+		.cpus = vm->n_vcpus, .ram_top = GIB(4) + vm->cfg.ram - low,
+		.phys_bits = vm->model.phys_bits, .pm_base = BOARD_PM_BASE,
+	};
+	int len = acpi_build(&cfg, BOOT_ACPI_BASE, vm->acpi, sizeof(vm->acpi), err);
+
+	if (len < 0)
+		return len;
+	return boot_plan_add(&vm->plan, "ACPI tables", BOOT_ACPI_BASE, vm->acpi, (uint64_t)len,
+			     BOOT_ACPI_SIZE, err);
+}
+
+static int plan_boot(struct vm *vm, const struct vm_config *c, struct err *err)
+{
+	struct boot_request req = {
+		.cmdline = c->cmdline, .ram = c->ram, .how = c->boot,
+		.progress = c->progress, .progress_ctx = c->progress_ctx,
+	};
+	int ret = boot_file_read(&vm->kernel, c->kernel, "kernel", KERNEL_FILE_MAX, err);
+
+	if (ret == 0 && c->initrd)
+		ret = boot_file_read(&vm->initrd, c->initrd, "initrd", min_u64(c->ram, BOOT_PCI_HOLE), err);
+	if (ret < 0)
+		return ret;
+	req.kernel = (struct boot_bytes){vm->kernel.data, vm->kernel.size, c->kernel};
+	req.initrd = (struct boot_bytes){vm->initrd.data, vm->initrd.size, c->initrd};
+	ret = boot_plan_make(&vm->plan, &req, err);
+	if (ret == 0)
+		ret = plan_acpi(vm, err);
+	if (ret == 0)
+		drop_unused_file(vm);
+	return ret;
+}
+
+/* Everything as after power-on or reset, with the guest loaded. No vCPU thread runs. */
+static int reset_machine(struct vm *vm, struct err *err)
+{
+	int ret;
+
+	guest_mem_clear(vm->board->mem);
+	for (unsigned i = 0; i < vm->n_vcpus; i++) {
+		vcpu_reset(vm->vcpu[i]);
+		vm->vcpu[i]->wait_sipi = i > 0;
+	}
+	board_reset(vm->board);
+	ret = boot_plan_load(&vm->plan, vm->board->mem, err);
+	if (ret == 0)
+		boot_plan_enter(&vm->plan, vm->vcpu[0]);
+	return ret;
+}
+
+int vm_new(struct vm **out, struct vm_config *config, struct loop *loop, struct err *err)
+{
+	struct vm *vm = calloc(1, sizeof(*vm));
+	int ret;
+
+	if (!vm) {
+		chr_free(config->serial);
+		chr_free(config->debugcon);
+		return err_set(err, ENOMEM, "no memory for a machine");
+	}
+	vm->cfg = *config;
+	vm->loop = loop;
+	ret = check_config(config, err);
+	if (ret == 0)
+		ret = choose_engine(&vm->engine, config->engine, err);
+	if (ret == 0)
+		ret = cpu_model_init(&vm->model, config->cpu ? config->cpu : "default", err);
+	if (ret == 0)
+		ret = new_board(vm, err);
+	for (unsigned i = 0; i < ARRAY_SIZE(vm->vcpu) && ret == 0; i++)
+		ret = new_vcpu(vm, i, err);
+	if (ret == 0)
+		ret = plan_boot(vm, config, err);
+	if (ret == 0)
+		ret = reset_machine(vm, err);
+	if (ret < 0) {
+		vm_free(vm);
+		return ret;
+	}
+	log_info(&vm->cfg.log, "%s: %s, engine %s, CPU %s, %llu MiB", config->kernel, vm->plan.protocol,
+		 vm->engine->name, vm->model.name, (unsigned long long)config->ram >> 20);
+	*out = vm;
+	return 0;
+}
+
+/* Runs the vCPUs until an event; returns the events, cleared. */
+static uint32_t run_until_event(struct vm *vm, struct err *err)
+{
+	int ret = 0;
+
+	for (unsigned i = 0; i < vm->n_vcpus && ret == 0; i++)
+		ret = vcpu_thread_start(&vm->thread[i], err);
+	if (ret < 0)
+		post(vm, EVENT_STOP);
+	for (unsigned i = 0; i < vm->n_vcpus; i++)
+		vcpu_thread_join(&vm->thread[i]);
+	return ret < 0 ? 0 : atomic_exchange(&vm->events, 0);
+}
+
+static void set_reason(struct vm_result *r, enum vm_end end, const char *fmt, ...) printf_like(3, 4);
+static void set_reason(struct vm_result *r, enum vm_end end, const char *fmt, ...)
+{
+	va_list ap;
+
+	r->end = end;
+	va_start(ap, fmt);
+	vsnprintf(r->reason, sizeof(r->reason), fmt, ap);
+	va_end(ap);
+}
+
+static void ended_result(struct vm *vm, struct vm_result *r)
+{
+	struct vcpu *v = atomic_load(&vm->ended_vcpu);
+	bool shutdown = vm->ended_why == RUN_SHUTDOWN;
+
+	set_reason(r, shutdown ? VM_END_TRIPLE_FAULT : VM_END_ERROR, "%s on vCPU %u: %s",
+		   shutdown ? "triple fault" : "the engine cannot go on", v->id, v->stop_reason);
+	cpu_dump(v, r->dump, sizeof(r->dump));
+}
+
+/* Whether the machine has ended; otherwise it was reset and goes on. */
+static bool handle_events(struct vm *vm, uint32_t events, struct vm_result *r, struct err *err)
+{
+	if (events & EVENT_POWER_OFF) {
+		set_reason(r, VM_END_POWEROFF, "the guest powered off");
+	} else if (events & EVENT_DEBUG_EXIT) {
+		r->value = atomic_load(&vm->exit_value);
+		set_reason(r, VM_END_DEBUG_EXIT, "the guest ended the machine with value %u", r->value);
+	} else if (events & EVENT_ENDED) {
+		ended_result(vm, r);
+	} else if (events & EVENT_STOP) {
+		set_reason(r, VM_END_STOPPED, "stopped");
+	} else if (!(events & EVENT_RESET)) {
+		set_reason(r, VM_END_ERROR, "%s", err->text);
+	} else if (vm->cfg.no_reboot) {
+		set_reason(r, VM_END_RESET, "the guest reset the machine");
+	} else if (reset_machine(vm, err) < 0) {
+		set_reason(r, VM_END_ERROR, "reset: %s", err->text);
+	} else {
+		vm->resets++;
+		log_info(&vm->cfg.log, "the guest reset the machine");
+		return false;
+	}
+	return true;
+}
+
+void vm_run(struct vm *vm, struct vm_result *result)
+{
+	struct err err = {"no event"};
+	uint32_t events;
+
+	memset(result, 0, sizeof(*result));
+	do
+		events = run_until_event(vm, &err);
+	while (!handle_events(vm, events, result, &err));
+	for (unsigned i = 0; i < vm->n_vcpus; i++)
+		result->insns += vm->vcpu[i]->insns;
+	result->resets = vm->resets;
+}
+
+void vm_stop(struct vm *vm)
+{
+	post(vm, EVENT_STOP);
+}
+
+void vm_power_button(struct vm *vm)
+{
+	board_power_button(vm->board);
+}
+
+void vm_free(struct vm *vm)
+{
+	if (!vm)
+		return;
+	/* APICs refer to vCPUs, vCPUs to memory and bus: the engine's part goes first, the CPUs last. */
+	for (unsigned i = 0; i < vm->n_vcpus; i++) {
+		struct vcpu *v = vm->vcpu[i];
+
+		if (v->engine && v->engine->vcpu_fini)
+			v->engine->vcpu_fini(v);
+		v->engine = NULL;
+	}
+	board_free(vm->board);
+	for (unsigned i = 0; i < vm->n_vcpus; i++)
+		vcpu_free(vm->vcpu[i]);
+	boot_plan_free(&vm->plan);
+	boot_file_free(&vm->kernel);
+	boot_file_free(&vm->initrd);
+	loop_lock(vm->loop);
+	chr_free(vm->cfg.serial);
+	chr_free(vm->cfg.debugcon);
+	loop_unlock(vm->loop);
+	free(vm);
+}
