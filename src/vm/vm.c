@@ -130,7 +130,8 @@ static int check_config(const struct vm_config *c, struct err *err)
 			       (unsigned long long)c->ram);
 	if (c->ram < RAM_MIN || c->ram > RAM_MAX)
 		return err_set(err, EINVAL, "%llu KiB of memory: between %llu MiB and %llu GiB are possible",
-			       (unsigned long long)c->ram >> 10, RAM_MIN >> 20, RAM_MAX >> 30);
+			       (unsigned long long)c->ram >> 10, (unsigned long long)RAM_MIN >> 20,
+			       (unsigned long long)RAM_MAX >> 30);
 	return 0;
 }
 
