@@ -16,7 +16,7 @@ cp "$busybox" "$root/bin/busybox"
 chmod 755 "$root/bin/busybox"
 for applet in $("$root/bin/busybox" --list); do
 	case $applet in
-	busybox | poweroff | reboot | halt) continue ;;
+	busybox) continue ;;
 	esac
 	ln -s busybox "$root/bin/$applet"
 done

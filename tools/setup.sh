@@ -109,6 +109,9 @@ guest_files() {
 	if [ ! -s "$1/initrd" ] || [ tools/mkinitramfs.sh -nt "$1/initrd" ] || [ tools/guest-init -nt "$1/initrd" ]; then
 		step 'Making the initramfs' tools/mkinitramfs.sh "$1/busybox" "$1/initrd" || exit 1
 	fi
+	if [ ! -s "$1/vmlinux" ] || [ "$1/vmlinuz" -nt "$1/vmlinux" ]; then
+		step 'Unpacking the kernel' tools/extract-vmlinux.py "$1/vmlinuz" "$1/vmlinux" || exit 1
+	fi
 }
 
 # build DIR SETUP-OPTION...: configures once, then compiles; CC is the compiler.

@@ -51,9 +51,8 @@ enum decode_result insn_decode(const struct insn_decoder *d, enum x86_mode mode,
 		memcpy(out->bytes, bytes, out->z.length);
 		return DECODE_OK;
 	}
-	if (st == ZYDIS_STATUS_INSTRUCTION_TOO_LONG)
-		return DECODE_TOO_LONG;
-	if (st == ZYDIS_STATUS_NO_MORE_DATA)
+	/* Known to be too long before all bytes are here: the fetch of the rest comes, and may fault, first. */
+	if (st == ZYDIS_STATUS_NO_MORE_DATA || st == ZYDIS_STATUS_INSTRUCTION_TOO_LONG)
 		return len < X86_INSN_MAX ? DECODE_SHORT : DECODE_TOO_LONG;
 	return DECODE_INVALID;
 }

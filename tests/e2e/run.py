@@ -1,0 +1,65 @@
+#!/usr/bin/env python3
+"""Runs one end-to-end case.
+
+    run.py RINGER IMAGE_DIR CASE        run.py --list
+
+Exits 0 when it holds, 1 when not, 77 (skipped) when the guest's files are not there: ../../test fetches them.
+"""
+import sys
+import traceback
+from pathlib import Path
+
+import badfile
+import boot
+import life
+import terminal
+from guest import Failure, Guest
+
+CASES = {**boot.CASES, **life.CASES, **terminal.CASES, **badfile.CASES}
+
+
+class Bench:
+    """What a case is given: the command under test and the guest's files."""
+
+    def __init__(self, ringer, images):
+        self.ringer, self.images, self.last = ringer, Path(images), None
+
+    def image(self, name):
+        path = self.images / name
+        if not path.exists():
+            print(f"{path} is not there: run ./test, or tools/fetch-guest.sh and tools/mkinitramfs.sh")
+            sys.exit(77)
+        return str(path)
+
+    def start(self, *args, **options):
+        """`ringer ARGS`; the caller ends it, by `with`."""
+        self.last = Guest([*self.ringer.split(), *args], **options)
+        return self.last
+
+    def linux(self, *args, kernel="vmlinux", append="", **options):
+        append = f"console=ttyS0 {append}".strip()
+        return self.start("run", "--kernel", self.image(kernel), "--initrd", self.image("initrd"),
+                          "--append", append, *args, **options)
+
+
+def main():
+    if sys.argv[1:] == ["--list"]:
+        print("\n".join(CASES))
+        return 0
+    ringer, images, name = sys.argv[1:4]
+    bench = Bench(ringer, images)
+    try:
+        CASES[name](bench)
+    except Failure as failure:
+        print(f"FAILED: {failure}")
+    except Exception:  # pylint: disable=broad-except
+        traceback.print_exc()
+    else:
+        return 0
+    if bench.last:
+        bench.last.report()
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
