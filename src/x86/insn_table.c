@@ -109,8 +109,8 @@ static const struct insn_info table[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
 	CTRL(SYSENTER, "Enters privilege level 0 at the monitor's SYSENTER address, trapping nowhere"),
 	PRIV(SYSRET, "Leaves for privilege level 3; traps unless CPL is 0"),
 	PRIV(SYSEXIT, "Leaves for privilege level 3; traps unless CPL is 0"),
-	CTRL(VMCALL, "Calls the monitor; the paravirtual interface answers it on every engine"),
-	CTRL(VMMCALL, "Calls the monitor; the paravirtual interface answers it on every engine"),
+	PRIV(VMCALL, "Calls the monitor, and raises #UD where there is none; every engine answers it"),
+	PRIV(VMMCALL, "Calls the monitor, and raises #UD where there is none; every engine answers it"),
 
 	/* Segments and descriptors. */
 	PRIV(LGDT, DTR_LOAD), PRIV(LIDT, DTR_LOAD), PRIV(LLDT, DTR_LOAD), PRIV(LTR, DTR_LOAD),
