@@ -18,6 +18,8 @@ int boot_plan_load(const struct boot_plan *plan, struct guest_mem *mem, struct e
 #define DATA_ATTR (SEG_P | SEG_S | SEG_RW | SEG_ACCESSED | SEG_DB | SEG_G)
 #define CODE_ATTR (SEG_P | SEG_S | SEG_CODE | SEG_RW | SEG_ACCESSED | SEG_G)
 
+enum { MTRR_ENABLE = 1 << 11, MTRR_WRITE_BACK = 6 }; /* IA32_MTRR_DEF_TYPE */
+
 void boot_plan_enter(const struct boot_plan *plan, struct vcpu *v)
 {
 	bool is_long = plan->mode == BOOT_CPU_LONG;
@@ -40,13 +42,15 @@ void boot_plan_enter(const struct boot_plan *plan, struct vcpu *v)
 		v->gpr[R_SP] = v->gpr[R_BP] = LOW_STACK_TOP;
 	v->rip = plan->entry;
 	cpu_set_rflags(v, FLAG_1);
-	v->cr0 = CR0_PE | CR0_ET | CR0_NE;
+	v->cr0 = CR0_PE | CR0_ET;
 	v->cr3 = v->cr4 = v->efer = 0;
 	if (is_long) {
-		v->cr0 |= CR0_PG | CR0_WP;
+		v->cr0 |= CR0_PG;
 		v->cr3 = LOW_PAGE_TABLES;
 		v->cr4 = CR4_PAE;
 		v->efer = EFER_LME | EFER_LMA;
 	}
+	/* Firmware's part that kernels count on: MTRRs enabled, all memory write-back. */
+	v->mtrr_def_type = MTRR_ENABLE | MTRR_WRITE_BACK;
 	cpu_state_changed(v);
 }
