@@ -1,0 +1,268 @@
+/*
+ * run.c - `ringer run`: a machine from options to exit status.
+ *
+ * Order matters: signals are caught before the engine installs its own handlers, the terminal becomes raw
+ * when everything that can fail has not, and results are printed when the guest's last output is out and
+ * the terminal is the user's again.
+ */
+#include "cli/run.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "cli/console.h"
+#include "cli/json.h"
+#include "cli/progress.h"
+#include "cli/relay.h"
+#include "cli/terminal.h"
+
+struct run {
+	struct cli *cli;
+	const struct run_options *o;
+	struct loop *loop;
+	struct vm *vm;
+	struct console console;
+	struct progress progress;
+	uint64_t ns; /* that the machine ran */
+};
+
+static bool same_file(const struct chr_spec *a, const struct chr_spec *b)
+{
+	return a->kind == CHR_SPEC_FILE && b->kind == CHR_SPEC_FILE && !strcmp(a->path, b->path);
+}
+
+int run_check(const struct cli_call *call, struct err *err)
+{
+	const struct run_options *o = &call->o.run;
+
+	if (same_file(&o->serial, &o->debugcon))
+		return err_set(err, EINVAL, "run: --serial and --debugcon contradict each other: both "
+			       "write '%.128s'; give each its own file", o->serial.path);
+	if (o->json && o->serial.kind == CHR_SPEC_STDIO)
+		return err_set(err, EINVAL, "run: --json contradicts --serial stdio: the result goes to "
+			       "standard output; add --serial file:PATH or --serial null");
+	if (o->json && o->debugcon.kind == CHR_SPEC_STDIO)
+		return err_set(err, EINVAL, "run: --json contradicts --debugcon stdio: the result goes "
+			       "to standard output; use --debugcon file:PATH");
+	return 0;
+}
+
+int run_status(const struct vm_result *r)
+{
+	switch (r->end) {
+	case VM_END_POWEROFF:
+	case VM_END_RESET:
+	case VM_END_STOPPED:
+		return CLI_OK;
+	case VM_END_DEBUG_EXIT:
+		return (int)((r->value << 1 | 1) & 0xff);
+	case VM_END_TRIPLE_FAULT:
+		return CLI_TRIPLE_FAULT;
+	case VM_END_ERROR:
+		break;
+	}
+	return CLI_HOST;
+}
+
+const char *run_end_name(enum vm_end end)
+{
+	static const char *const names[] = {"poweroff", "reset", "debug-exit", "triple-fault",
+					    "stopped", "error"};
+
+	return (unsigned)end < ARRAY_SIZE(names) ? names[end] : "unknown";
+}
+
+int run_setup_status(int rc)
+{
+	static const int usage[] = {EINVAL, ENOEXEC, EFBIG,  ENOENT, EACCES,
+				    EPERM,  EISDIR,  ENOTDIR, ELOOP, ENAMETOOLONG};
+
+	for (size_t i = 0; i < ARRAY_SIZE(usage); i++)
+		if (rc == -usage[i])
+			return CLI_USAGE;
+	return CLI_HOST;
+}
+
+/* Any thread; one write() per line, so that lines do not mix. */
+static void log_line(void *ctx, enum log_level level, const char *line)
+{
+	static const char *const names[] = {"error", "warning", "info", "debug"};
+	char text[640];
+	int n = snprintf(text, sizeof(text), "ringer: %s: %.512s%s", names[level], line,
+			 terminal_eol(STDERR_FILENO));
+
+	if (write(STDERR_FILENO, text, (size_t)n) < 0) {
+		/* Nobody to tell. */
+	}
+}
+
+static int open_chr(struct run *r, const struct chr_spec *spec, struct chr **out, struct err *err)
+{
+	switch (spec->kind) {
+	case CHR_SPEC_FILE:
+		return chr_file_new(out, spec->path, err);
+	case CHR_SPEC_STDIO:
+		return chr_stdio_new(out, r->loop, NULL, NULL, err);
+	case CHR_SPEC_NULL:
+		break;
+	}
+	return chr_null_new(out, err);
+}
+
+/* Both backends, or none. */
+static int open_backends(struct run *r, struct vm_config *config, struct err *err)
+{
+	const struct run_options *o = r->o;
+	bool console = o->serial.kind == CHR_SPEC_STDIO;
+	int rc;
+
+	if (console) {
+		rc = console_init(&r->console, r->loop, err);
+		config->serial = rc ? NULL : r->console.chr;
+	} else {
+		rc = open_chr(r, &o->serial, &config->serial, err);
+	}
+	if (rc)
+		return rc;
+	/* Standard output has one writer, so that lines of both keep their order. */
+	if (console && o->debugcon.kind == CHR_SPEC_STDIO)
+		rc = relay_new(&config->debugcon, config->serial, err);
+	else if (o->debugcon.kind != CHR_SPEC_NULL)
+		rc = open_chr(r, &o->debugcon, &config->debugcon, err);
+	if (rc)
+		chr_free(config->serial);
+	return rc;
+}
+
+static int make_machine(struct run *r, struct err *err)
+{
+	const struct run_options *o = r->o;
+	struct vm_config config = {
+		.kernel = o->kernel, .initrd = o->initrd, .cmdline = o->append, .ram = o->memory,
+		.engine = o->engine, .cpu = o->cpu, .boot = (enum vm_boot)o->boot,
+		.debug_exit = o->debug_exit, .reset_on_triple_fault = o->triple_fault == 1,
+		.no_reboot = o->no_reboot,
+		.log = {.sink = log_line, .level = (enum log_level)o->log},
+		.progress = progress_show, .progress_ctx = &r->progress,
+	};
+	int rc = loop_new(&r->loop, err);
+
+	if (!rc)
+		rc = open_backends(r, &config, err);
+	if (rc)
+		return rc;
+	progress_init(&r->progress, r->cli->err);
+	rc = vm_new(&r->vm, &config, r->loop, err);
+	progress_end(&r->progress);
+	return rc;
+}
+
+static void stop_machine(void *ctx)
+{
+	vm_stop(ctx);
+}
+
+static int start(struct run *r, struct err *err)
+{
+	int rc = 0;
+
+	signals_on_stop(stop_machine, r->vm);
+	if (r->o->serial.kind == CHR_SPEC_STDIO)
+		rc = console_start(&r->console, r->vm, err);
+	return rc ? rc : loop_start(r->loop, err);
+}
+
+/* In this order: no callback runs any more, the guest's last output is written, the terminal is restored. */
+static void finish(struct run *r)
+{
+	if (r->loop)
+		loop_stop(r->loop);
+	console_fini(&r->console);
+	signals_on_stop(NULL, NULL);
+	if (r->vm)
+		vm_free(r->vm);
+	loop_free(r->loop);
+	terminal_restore();
+}
+
+static int print_json(struct run *r, const struct vm_result *res, int status)
+{
+	cJSON *j = cJSON_CreateObject();
+
+	cJSON_AddStringToObject(j, "end", run_end_name(res->end));
+	cJSON_AddNumberToObject(j, "status", status);
+	if (res->end == VM_END_DEBUG_EXIT)
+		cJSON_AddNumberToObject(j, "value", res->value);
+	cJSON_AddStringToObject(j, "reason", res->reason);
+	cJSON_AddNumberToObject(j, "instructions", (double)res->insns);
+	cJSON_AddNumberToObject(j, "seconds", (double)r->ns / 1e9);
+	cJSON_AddNumberToObject(j, "resets", res->resets);
+	if (res->dump[0])
+		cJSON_AddStringToObject(j, "registers", res->dump);
+	return json_print(r->cli, j);
+}
+
+static void print_stats(struct run *r, const struct vm_result *res)
+{
+	double s = (double)r->ns / 1e9;
+	struct rusage u;
+
+	getrusage(RUSAGE_SELF, &u);
+	fprintf(r->cli->err,
+		"instructions     %llu\n"
+		"seconds          %.3f\n"
+		"instructions/s   %.1f million\n"
+		"CPU seconds      %.3f user, %.3f system\n"
+		"peak memory      %ld MiB\n"
+		"guest resets     %u\n",
+		(unsigned long long)res->insns, s, s > 0 ? (double)res->insns / s / 1e6 : 0.0,
+		(double)u.ru_utime.tv_sec + (double)u.ru_utime.tv_usec / 1e6,
+		(double)u.ru_stime.tv_sec + (double)u.ru_stime.tv_usec / 1e6, u.ru_maxrss / 1024,
+		res->resets);
+}
+
+static int report(struct run *r, const struct vm_result *res)
+{
+	struct cli *cli = r->cli;
+	int status = run_status(res), rc = CLI_OK;
+
+	if (res->end == VM_END_TRIPLE_FAULT || res->end == VM_END_ERROR) {
+		cli_fail(cli, status, "%s", res->reason);
+		fputs(res->dump, cli->err);
+	} else if (atomic_load(&r->console.quit)) {
+		/* The shell's prompt belongs on a line of its own. */
+		fputs("\nringer: ended by Ctrl-A x\n", cli->err);
+	}
+	if (r->o->json)
+		rc = print_json(r, res, status);
+	if (r->o->stats)
+		print_stats(r, res);
+	return rc ? rc : status;
+}
+
+int cmd_run(struct cli *cli, const struct cli_call *call)
+{
+	struct run r = {.cli = cli, .o = &call->o.run};
+	struct vm_result res = {.end = VM_END_ERROR};
+	struct err err = {""};
+	int status = CLI_HOST, rc = signals_catch(&err);
+
+	if (!rc && (rc = make_machine(&r, &err)))
+		status = run_setup_status(rc);
+	if (!rc)
+		rc = start(&r, &err);
+	if (!rc) {
+		r.ns = host_now_ns();
+		vm_run(r.vm, &res);
+		r.ns = host_now_ns() - r.ns;
+	}
+	finish(&r);
+	status = rc ? cli_fail(cli, status, "%s", err.text) : report(&r, &res);
+	if (signals_caught()) {
+		fflush(NULL);
+		signals_die(signals_caught());
+	}
+	return status;
+}
