@@ -114,12 +114,13 @@ guest_files() {
 	fi
 }
 
-# build DIR SETUP-OPTION...: configures once, then compiles; CC is the compiler.
+# build DIR TARGETS SETUP-OPTION...: configures once, then compiles; TARGETS may be ''. CC is the compiler.
 build() {
-	build_dir=$1
-	shift
+	build_dir=$1 build_targets=$2
+	shift 2
 	if [ ! -f "$build_dir/build.ninja" ]; then
 		step "Configuring $build_dir" meson setup "$build_dir" . "$@" || exit 1
 	fi
-	step "Building $build_dir" ninja -C "$build_dir"
+	# shellcheck disable=SC2086
+	step "Building $build_dir" ninja -C "$build_dir" $build_targets
 }
