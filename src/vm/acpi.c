@@ -50,7 +50,8 @@ static uint8_t checksum(const uint8_t *p, size_t len)
 }
 
 /* Fills the common header (5.2.6) and the checksum; the rest of the table must be final. */
-static void finish_table(struct builder *b, size_t at, size_t len, const char *signature, uint8_t revision)
+static void finish_table(struct builder *b, size_t at, size_t len, const char *signature,
+			 uint8_t revision)
 {
 	uint8_t *p = b->buf + at;
 
@@ -107,9 +108,15 @@ static void put_gas(uint8_t *p, uint16_t port, uint8_t bits, uint8_t access)
 
 /* 5.2.9, tables 5.10 and 5.11. */
 enum {
-	FADT_WBINVD = 1 << 0, FADT_PROC_C1 = 1 << 2, FADT_SLP_BUTTON = 1 << 5, FADT_FIX_RTC = 1 << 6,
-	FADT_TMR_VAL_EXT = 1 << 8, FADT_RESET_REG_SUP = 1 << 10,
-	BOOT_ARCH_LEGACY = 1 << 0, BOOT_ARCH_NO_VGA = 1 << 2, BOOT_ARCH_NO_ASPM = 1 << 4,
+	FADT_WBINVD = 1 << 0,
+	FADT_PROC_C1 = 1 << 2,
+	FADT_SLP_BUTTON = 1 << 5,
+	FADT_FIX_RTC = 1 << 6,
+	FADT_TMR_VAL_EXT = 1 << 8,
+	FADT_RESET_REG_SUP = 1 << 10,
+	BOOT_ARCH_LEGACY = 1 << 0,
+	BOOT_ARCH_NO_VGA = 1 << 2,
+	BOOT_ARCH_NO_ASPM = 1 << 4,
 };
 
 static void fill_fadt_blocks(uint8_t *p, uint16_t pm)
@@ -129,8 +136,8 @@ static void fill_fadt_blocks(uint8_t *p, uint16_t pm)
 }
 
 /*
- * The 8042 flag stays clear: the controller is there to reset the machine and has no keyboard, and a kernel
- * told of it waits for one.
+ * The 8042 flag stays clear: the controller is there to reset the machine and has no keyboard, and
+ * a kernel told of it waits for one.
  */
 static size_t build_fadt(struct builder *b, const struct acpi_config *c, size_t facs, size_t dsdt)
 {
@@ -147,8 +154,10 @@ static size_t build_fadt(struct builder *b, const struct acpi_config *c, size_t 
 	put(p + 98, 0xffff, 2);
 	p[108] = RTC_CENTURY;
 	put(p + 109, BOOT_ARCH_LEGACY | BOOT_ARCH_NO_VGA | BOOT_ARCH_NO_ASPM, 2);
-	put(p + 112, FADT_WBINVD | FADT_PROC_C1 | FADT_SLP_BUTTON | FADT_FIX_RTC | FADT_TMR_VAL_EXT |
-	    FADT_RESET_REG_SUP, 4);
+	put(p + 112,
+	    FADT_WBINVD | FADT_PROC_C1 | FADT_SLP_BUTTON | FADT_FIX_RTC | FADT_TMR_VAL_EXT |
+		    FADT_RESET_REG_SUP,
+	    4);
 	put_gas(p + 116, ACPI_RESET_PORT, 8, 1);
 	p[128] = ACPI_RESET_VALUE;
 	p[131] = 5; /* minor version: 6.5 */
@@ -252,7 +261,8 @@ static void fill_rsdp(struct builder *b, size_t xsdt)
 	p[32] = checksum(p, RSDP_SIZE);
 }
 
-int acpi_build(const struct acpi_config *c, uint64_t base, uint8_t *buf, size_t size, struct err *err)
+int acpi_build(const struct acpi_config *c, uint64_t base, uint8_t *buf, size_t size,
+	       struct err *err)
 {
 	struct builder b = {.buf = buf, .cap = size, .base = base};
 	size_t table[3], xsdt, facs, dsdt;
@@ -269,7 +279,8 @@ int acpi_build(const struct acpi_config *c, uint64_t base, uint8_t *buf, size_t 
 	finish_table(&b, xsdt, HEADER + 8 * ARRAY_SIZE(table), "XSDT", 1);
 	fill_rsdp(&b, xsdt);
 	if (b.failed)
-		return err_set(err, ENOSPC, "the ACPI tables for %u processors do not fit in %zu bytes", c->cpus,
+		return err_set(err, ENOSPC,
+			       "the ACPI tables for %u processors do not fit in %zu bytes", c->cpus,
 			       size);
 	return (int)b.len;
 }

@@ -1,6 +1,6 @@
 /*
- * acpi.h - the ACPI tables (ACPI 6.5) that describe the board to the guest's kernel: the fixed hardware of
- * src/dev/chipset, interrupt controllers, PCI, and the devices no bus can enumerate.
+ * acpi.h - the ACPI tables (ACPI 6.5) that describe the board to the guest's kernel: the fixed
+ * hardware of src/dev/chipset, interrupt controllers, PCI, and the devices no bus can enumerate.
  */
 #ifndef RINGER_VM_ACPI_H
 #define RINGER_VM_ACPI_H
@@ -16,8 +16,8 @@ struct acpi_config {
 };
 
 /*
- * Writes the tables for loading at guest-physical `base` (64-byte aligned): the RSDP is first. Returns the
- * number of bytes used, or -ENOSPC.
+ * Writes the tables for loading at guest-physical `base` (64-byte aligned): the RSDP is first.
+ * Returns the number of bytes used, or -ENOSPC.
  */
 int acpi_build(const struct acpi_config *c, uint64_t base, uint8_t *buf, size_t size,
 	       struct err *err) must_check;

@@ -4,10 +4,24 @@
 #include <string.h>
 
 enum {
-	OP_ZERO = 0x00, OP_ONE = 0x01, OP_NAME = 0x08, OP_BYTE = 0x0a, OP_WORD = 0x0b, OP_DWORD = 0x0c,
-	OP_STRING = 0x0d, OP_QWORD = 0x0e, OP_SCOPE = 0x10, OP_BUFFER = 0x11, OP_PACKAGE = 0x12,
-	OP_METHOD = 0x14, OP_DUAL_NAME = 0x2e, OP_MULTI_NAME = 0x2f, OP_EXT = 0x5b, OP_ARG0 = 0x68,
-	OP_RETURN = 0xa4, EXT_DEVICE = 0x82,
+	OP_ZERO = 0x00,
+	OP_ONE = 0x01,
+	OP_NAME = 0x08,
+	OP_BYTE = 0x0a,
+	OP_WORD = 0x0b,
+	OP_DWORD = 0x0c,
+	OP_STRING = 0x0d,
+	OP_QWORD = 0x0e,
+	OP_SCOPE = 0x10,
+	OP_BUFFER = 0x11,
+	OP_PACKAGE = 0x12,
+	OP_METHOD = 0x14,
+	OP_DUAL_NAME = 0x2e,
+	OP_MULTI_NAME = 0x2f,
+	OP_EXT = 0x5b,
+	OP_ARG0 = 0x68,
+	OP_RETURN = 0xa4,
+	EXT_DEVICE = 0x82,
 };
 
 /* Package lengths always take this form: 4 + 8 + 8 bits, lead byte 10xxnnnn (20.2.4). */

@@ -1,9 +1,9 @@
 /*
  * acpi_aml.h - writing ACPI Machine Language (ACPI 6.5, chapter 20) into a buffer of fixed size.
  *
- * Calls append; aml_end() closes what aml_scope(), aml_device(), ... opened and writes its length. The
- * first thing that does not fit or nest sets `failed`, and nothing is written after that: callers check
- * it once, at the end.
+ * Calls append; aml_end() closes what aml_scope(), aml_device(), ... opened and writes its length.
+ * The first thing that does not fit or nest sets `failed`, and nothing is written after that:
+ * callers check it once, at the end.
  */
 #ifndef RINGER_VM_ACPI_AML_H
 #define RINGER_VM_ACPI_AML_H
@@ -26,7 +26,7 @@ struct aml {
 void aml_init(struct aml *a, uint8_t *buf, size_t cap);
 void aml_bytes(struct aml *a, const void *data, size_t len);
 
-/* Each of these is closed by aml_end(). Paths: "\\_SB_.PCI0" or "PCI0", segments shorter than 4 are padded. */
+/* Each of these is closed by aml_end(). Paths: "\\_SB.PCI0" or "PCI0"; short segments are padded. */
 void aml_scope(struct aml *a, const char *path);
 void aml_device(struct aml *a, const char *name);
 void aml_method(struct aml *a, const char *name, unsigned args);
@@ -47,7 +47,7 @@ static inline void aml_name_int(struct aml *a, const char *path, uint64_t v)
 	aml_int(a, v);
 }
 
-/* Name (path, ResourceTemplate () {...}): closed by aml_end_resources(). Descriptors: section 6.4. */
+/* Name (path, ResourceTemplate () {...}), closed by aml_end_resources(). Section 6.4. */
 void aml_resources(struct aml *a, const char *path);
 void aml_res_io(struct aml *a, uint16_t base, uint8_t len);
 void aml_res_irq(struct aml *a, unsigned irq);

@@ -7,8 +7,9 @@
 #include "vm/boot/boot.h"
 
 /*
- * _PRT (6.2.13): every slot's INTA..INTD to a GSI, swizzled as on a PC's bus: pin p of slot s goes to line
- * (s + p) mod 4. Slot 0 is the host bridge and has no pin. 31 * 4 = 124 entries fit in a package.
+ * _PRT (6.2.13): every slot's INTA..INTD to a GSI, swizzled as on a PC's bus: pin p of slot s goes
+ * to line (s + p) mod 4. Slot 0 is the host bridge and has no pin. 31 * 4 = 124 entries fit in a
+ * package.
  */
 static void pci_routing(struct aml *a)
 {
@@ -102,7 +103,8 @@ static void legacy_devices(struct aml *a, const struct acpi_config *c)
 	aml_res_irq(a, 0);
 	legacy_end(a);
 
-	/* What is taken and is no device: power management ports and the configuration space window. */
+	/* What is taken and is no device: power management ports and the configuration space
+	 * window. */
 	legacy_device(a, "MBRD", "PNP0C02", 0);
 	aml_res_io(a, c->pm_base, ACPI_PM_SIZE);
 	aml_res_io(a, 0x61, 1);

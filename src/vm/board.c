@@ -1,4 +1,4 @@
-/* board.c - see board.h. Devices are made in an order that wires lines to what exists, and freed in reverse. */
+/* board.c - see board.h. Devices are wired to what exists already, and freed in reverse. */
 #include "vm/board.h"
 
 #include <errno.h>
@@ -70,8 +70,8 @@ static int new_interrupts(struct board *b, struct err *err)
 	int ret = apic_bus_new(&b->apics, err);
 
 	if (ret == 0)
-		ret = bus_claim(b->bus, BUS_MMIO, LOCAL_APIC_DEFAULT_BASE, LOCAL_APIC_SIZE, &lapic_page_ops, b,
-				"local APIC", err);
+		ret = bus_claim(b->bus, BUS_MMIO, LOCAL_APIC_DEFAULT_BASE, LOCAL_APIC_SIZE,
+				&lapic_page_ops, b, "local APIC", err);
 	if (ret == 0)
 		ret = pic8259_new(&b->gsi.pic, b->bus, apic_bus_lint0(b->apics), err);
 	if (ret == 0)
@@ -118,8 +118,8 @@ static int new_timers(struct board *b, struct err *err)
 static int new_ports(struct board *b, struct err *err)
 {
 	const struct board_config *c = &b->cfg;
-	int ret = uart16550_new(&b->com1, b->bus, UART_COM1, c->loop, gsi_line(&b->gsi, IRQ_COM1), c->serial,
-				err);
+	int ret = uart16550_new(&b->com1, b->bus, UART_COM1, c->loop, gsi_line(&b->gsi, IRQ_COM1),
+				c->serial, err);
 
 	if (ret == 0)
 		ret = i8042_new(&b->i8042, b->bus, gsi_line(&b->gsi, IRQ_KEYBOARD), c->reset, err);
@@ -211,9 +211,15 @@ int board_plug_cpu(struct board *b, struct vcpu *v, struct err *err)
 {
 	struct board_cpu *c = &b->cpu[b->n_cpus];
 	const struct local_apic_config cfg = {
-		.id = v->id, .bsp = b->n_cpus == 0, .phys_bits = v->model->phys_bits, .loop = b->cfg.loop,
-		.bus = b->apics, .pins = {pin_intr, pin_nmi, pin_init, pin_sipi, v},
-		.tsc_hz = v->model->tsc_hz, .guest_tsc = guest_tsc, .tsc_ctx = v,
+		.id = v->id,
+		.bsp = b->n_cpus == 0,
+		.phys_bits = v->model->phys_bits,
+		.loop = b->cfg.loop,
+		.bus = b->apics,
+		.pins = {pin_intr, pin_nmi, pin_init, pin_sipi, v},
+		.tsc_hz = v->model->tsc_hz,
+		.guest_tsc = guest_tsc,
+		.tsc_ctx = v,
 	};
 	int ret;
 

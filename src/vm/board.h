@@ -1,9 +1,11 @@
 /*
- * board.h - the machine's main board: memory, buses, chipset and interrupt wiring. It holds no vCPUs; they
- * are plugged in with board_plug_cpu(), which gives each its local APIC and the device lock.
+ * board.h - the machine's main board: memory, buses, chipset and interrupt wiring. It holds no
+ * vCPUs; they are plugged in with board_plug_cpu(), which gives each its local APIC and the device
+ * lock.
  *
- * The register page of the local APICs is one range of the bus, yet shows each CPU its own APIC. Therefore
- * the device lock is handed to each vCPU with a context of its own, and whoever holds it is `current`.
+ * The register page of the local APICs is one range of the bus, yet shows each CPU its own APIC.
+ * Therefore the device lock is handed to each vCPU with a context of its own, and whoever holds it
+ * is `current`.
  */
 #ifndef RINGER_VM_BOARD_H
 #define RINGER_VM_BOARD_H
@@ -56,7 +58,7 @@ struct board {
 	struct debugcon *debugcon;
 	struct board_cpu cpu[BOARD_CPUS];
 	unsigned n_cpus;
-	struct board_cpu *current; /* holder of the device lock; NULL: the loop thread or the board's owner */
+	struct board_cpu *current; /* who holds the device lock; NULL: no vCPU */
 };
 
 int board_new(struct board **out, const struct board_config *cfg, struct err *err) must_check;

@@ -44,7 +44,8 @@ static void *thread_main(void *arg)
 /* Everything asynchronous is for other threads; faults of the vCPU's own code must arrive. */
 static void vcpu_signals(sigset_t *set)
 {
-	static const int synchronous[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT};
+	static const int synchronous[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL,
+					  SIGTRAP, SIGSYS, SIGABRT};
 
 	sigfillset(set);
 	for (unsigned i = 0; i < ARRAY_SIZE(synchronous); i++)
@@ -61,7 +62,8 @@ int vcpu_thread_start(struct vcpu_thread *t, struct err *err)
 	ret = pthread_create(&t->thread, NULL, thread_main, t);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (ret)
-		return err_set(err, ret, "cannot start a thread for vCPU %u: %s", t->vcpu->id, strerror(ret));
+		return err_set(err, ret, "cannot start a thread for vCPU %u: %s", t->vcpu->id,
+			       strerror(ret));
 	t->running = true;
 	return 0;
 }

@@ -1,10 +1,10 @@
 /*
  * vcpu_thread.h - one host thread per vCPU: runs the engine and waits while the vCPU is halted.
  *
- * Waking. vcpu_request() sets request bits, then calls wake, which counts wake_seq up and wakes the futex
- * on it. The thread reads wake_seq before it enters the engine and sleeps only while the count is still
- * that: a request that comes after the engine last looked cannot be slept through. wake is a plain atomic
- * and a system call, so that a signal handler may call it.
+ * Waking. vcpu_request() sets request bits, then calls wake, which counts wake_seq up and wakes the
+ * futex on it. The thread reads wake_seq before it enters the engine and sleeps only while the
+ * count is still that: a request that comes after the engine last looked cannot be slept through.
+ * wake is a plain atomic and a system call, so that a signal handler may call it.
  */
 #ifndef RINGER_VM_VCPU_THREAD_H
 #define RINGER_VM_VCPU_THREAD_H
@@ -18,7 +18,8 @@ struct vcpu_thread {
 	struct vcpu *vcpu; /* set by the owner, whose v->owner points back here */
 	/* Whether to leave: asked before each entry to the engine. Called on the vCPU's thread. */
 	bool (*should_stop)(void *ctx);
-	/* The engine returned something else than RUN_HALT, RUN_STOP or RUN_BUDGET: the thread then ends. */
+	/* The engine returned something else than RUN_HALT, RUN_STOP or RUN_BUDGET: the thread then
+	 * ends. */
 	void (*ended)(void *ctx, struct vcpu *v, enum run_exit why);
 	void *ctx;
 	_Atomic uint32_t wake_seq;

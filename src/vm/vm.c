@@ -1,14 +1,15 @@
 /*
  * vm.c - a machine's life: put together, loaded, run, reset, ended.
  *
- * Theory of operation. What happens to a running machine is noted as an event: a bit in `events`, set by
- * any thread (a device in the guest's register access, vm_stop() in a signal handler), after which every
- * vCPU is asked to leave its engine. The vCPU threads end, and vm_run()'s thread, having joined them, is
- * alone with the machine: it acts on the events, and for a reset starts the threads again. So nobody ever
- * resets a device or a vCPU that is in use, however many vCPUs there are.
+ * Theory of operation. What happens to a running machine is noted as an event: a bit in `events`,
+ * set by any thread (a device in the guest's register access, vm_stop() in a signal handler), after
+ * which every vCPU is asked to leave its engine. The vCPU threads end, and vm_run()'s thread,
+ * having joined them, is alone with the machine: it acts on the events, and for a reset starts the
+ * threads again. So nobody ever resets a device or a vCPU that is in use, however many vCPUs there
+ * are.
  *
- * Only vm_run()'s thread clears events. What goes with an event (exit value, failed vCPU) is written before
- * its bit is set, by the one who sets it first.
+ * Only vm_run()'s thread clears events. What goes with an event (exit value, failed vCPU) is
+ * written before its bit is set, by the one who sets it first.
  */
 #include "vm/vm.h"
 
@@ -29,7 +30,10 @@
 
 /* In order of precedence when several are seen together. */
 enum vm_event {
-	EVENT_POWER_OFF = 1 << 0, EVENT_DEBUG_EXIT = 1 << 1, EVENT_ENDED = 1 << 2, EVENT_STOP = 1 << 3,
+	EVENT_POWER_OFF = 1 << 0,
+	EVENT_DEBUG_EXIT = 1 << 1,
+	EVENT_ENDED = 1 << 2,
+	EVENT_STOP = 1 << 3,
 	EVENT_RESET = 1 << 4,
 };
 
@@ -93,7 +97,8 @@ static void on_ended(void *ctx, struct vcpu *v, enum run_exit why)
 	struct vcpu *none = NULL;
 
 	if (why == RUN_SHUTDOWN && vm->cfg.reset_on_triple_fault) {
-		log_warn(&vm->cfg.log, "vCPU %u: triple fault, resetting: %s", v->id, v->stop_reason);
+		log_warn(&vm->cfg.log, "vCPU %u: triple fault, resetting: %s", v->id,
+			 v->stop_reason);
 		post(vm, EVENT_RESET);
 		return;
 	}
@@ -114,7 +119,8 @@ static int choose_engine(const struct engine_ops **out, const char *name, struct
 		if (vm_engines[i]->usable(&why))
 			return 0;
 		if (!any)
-			return err_set(err, EINVAL, "engine %s cannot work here: %s", name, why.text);
+			return err_set(err, EINVAL, "engine %s cannot work here: %s", name,
+				       why.text);
 	}
 	if (any)
 		return err_set(err, EINVAL, "no engine can work here: %s", why.text);
@@ -129,7 +135,8 @@ static int check_config(const struct vm_config *c, struct err *err)
 		return err_set(err, EINVAL, "%llu bytes of memory are not a multiple of 4 KiB",
 			       (unsigned long long)c->ram);
 	if (c->ram < RAM_MIN || c->ram > RAM_MAX)
-		return err_set(err, EINVAL, "%llu KiB of memory: between %llu MiB and %llu GiB are possible",
+		return err_set(err, EINVAL,
+			       "%llu KiB of memory: between %llu MiB and %llu GiB are possible",
 			       (unsigned long long)c->ram >> 10, (unsigned long long)RAM_MIN >> 20,
 			       (unsigned long long)RAM_MAX >> 30);
 	return 0;
@@ -138,9 +145,15 @@ static int check_config(const struct vm_config *c, struct err *err)
 static int new_board(struct vm *vm, struct err *err)
 {
 	const struct board_config cfg = {
-		.ram = vm->cfg.ram, .loop = vm->loop, .log = &vm->cfg.log, .serial = vm->cfg.serial,
-		.debugcon = vm->cfg.debugcon, .power_off = {on_power_off, vm}, .reset = {on_reset, vm},
-		.debug_exit = vm->cfg.debug_exit ? on_debug_exit : NULL, .debug_exit_ctx = vm,
+		.ram = vm->cfg.ram,
+		.loop = vm->loop,
+		.log = &vm->cfg.log,
+		.serial = vm->cfg.serial,
+		.debugcon = vm->cfg.debugcon,
+		.power_off = {on_power_off, vm},
+		.reset = {on_reset, vm},
+		.debug_exit = vm->cfg.debug_exit ? on_debug_exit : NULL,
+		.debug_exit_ctx = vm,
 	};
 
 	return board_new(&vm->board, &cfg, err);
@@ -155,7 +168,8 @@ static int new_vcpu(struct vm *vm, unsigned id, struct err *err)
 	if (ret < 0)
 		return ret;
 	vm->vcpu[id] = v;
-	*t = (struct vcpu_thread){.vcpu = v, .should_stop = should_stop, .ended = on_ended, .ctx = vm};
+	*t = (struct vcpu_thread){
+		.vcpu = v, .should_stop = should_stop, .ended = on_ended, .ctx = vm};
 	v->cpu_count = ARRAY_SIZE(vm->vcpu);
 	v->log = &vm->cfg.log;
 	v->owner = t;
@@ -171,7 +185,8 @@ static int new_vcpu(struct vm *vm, unsigned id, struct err *err)
 	return ret;
 }
 
-/* Frees the kernel's file when the plan has all it needs in buffers of its own (an unpacked payload). */
+/* Frees the kernel's file when the plan has all it needs in buffers of its own (an unpacked
+ * payload). */
 static void drop_unused_file(struct vm *vm)
 {
 	const struct boot_file *f = &vm->kernel;
@@ -206,7 +221,8 @@ static int plan_boot(struct vm *vm, const struct vm_config *c, struct err *err)
 	int ret = boot_file_read(&vm->kernel, c->kernel, "kernel", KERNEL_FILE_MAX, err);
 
 	if (ret == 0 && c->initrd)
-		ret = boot_file_read(&vm->initrd, c->initrd, "initrd", min_u64(c->ram, BOOT_PCI_HOLE), err);
+		ret = boot_file_read(&vm->initrd, c->initrd, "initrd",
+				     min_u64(c->ram, BOOT_PCI_HOLE), err);
 	if (ret < 0)
 		return ret;
 	req.kernel = (struct boot_bytes){vm->kernel.data, vm->kernel.size, c->kernel};
@@ -265,8 +281,9 @@ int vm_new(struct vm **out, struct vm_config *config, struct loop *loop, struct 
 		vm_free(vm);
 		return ret;
 	}
-	log_info(&vm->cfg.log, "%s: %s, engine %s, CPU %s, %llu MiB", config->kernel, vm->plan.protocol,
-		 vm->engine->name, vm->model.name, (unsigned long long)config->ram >> 20);
+	log_info(&vm->cfg.log, "%s: %s, engine %s, CPU %s, %llu MiB", config->kernel,
+		 vm->plan.protocol, vm->engine->name, vm->model.name,
+		 (unsigned long long)config->ram >> 20);
 	*out = vm;
 	return 0;
 }
@@ -285,7 +302,8 @@ static uint32_t run_until_event(struct vm *vm, struct err *err)
 	return ret < 0 ? 0 : atomic_exchange(&vm->events, 0);
 }
 
-static void set_reason(struct vm_result *r, enum vm_end end, const char *fmt, ...) printf_like(3, 4);
+static void set_reason(struct vm_result *r, enum vm_end end, const char *fmt, ...)
+	printf_like(3, 4);
 static void set_reason(struct vm_result *r, enum vm_end end, const char *fmt, ...)
 {
 	va_list ap;
@@ -313,7 +331,8 @@ static bool handle_events(struct vm *vm, uint32_t events, struct vm_result *r, s
 		set_reason(r, VM_END_POWEROFF, "the guest powered off");
 	} else if (events & EVENT_DEBUG_EXIT) {
 		r->value = atomic_load(&vm->exit_value);
-		set_reason(r, VM_END_DEBUG_EXIT, "the guest ended the machine with value %u", r->value);
+		set_reason(r, VM_END_DEBUG_EXIT, "the guest ended the machine with value %u",
+			   r->value);
 	} else if (events & EVENT_ENDED) {
 		ended_result(vm, r);
 	} else if (events & EVENT_STOP) {
@@ -360,7 +379,8 @@ void vm_free(struct vm *vm)
 {
 	if (!vm)
 		return;
-	/* APICs refer to vCPUs, vCPUs to memory and bus: the engine's part goes first, the CPUs last. */
+	/* APICs refer to vCPUs, vCPUs to memory and bus: the engine's part goes first, the CPUs
+	 * last. */
 	for (unsigned i = 0; i < vm->n_vcpus; i++) {
 		struct vcpu *v = vm->vcpu[i];
 

@@ -1,6 +1,6 @@
 /*
- * test_acpi.c - the ACPI tables: walked as a kernel does, and handed to iasl (when it is installed), which
- * disassembles and compiles the DSDT again and must find nothing wrong.
+ * test_acpi.c - the ACPI tables: walked as a kernel does, and handed to iasl (when it is
+ * installed), which disassembles and compiles the DSDT again and must find nothing wrong.
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -23,7 +23,8 @@ static uint8_t buf[0x20000];
 
 static int build(unsigned cpus)
 {
-	const struct acpi_config c = {.cpus = cpus, .ram_top = GIB(5), .phys_bits = 40, .pm_base = 0x600};
+	const struct acpi_config c = {
+		.cpus = cpus, .ram_top = GIB(5), .phys_bits = 40, .pm_base = 0x600};
 	struct err err = {""};
 	int n;
 
@@ -114,7 +115,8 @@ static void test_madt(void **state)
 
 static void test_too_small(void **state)
 {
-	const struct acpi_config c = {.cpus = 4, .ram_top = GIB(1), .phys_bits = 40, .pm_base = 0x600};
+	const struct acpi_config c = {
+		.cpus = 4, .ram_top = GIB(1), .phys_bits = 40, .pm_base = 0x600};
 	struct err err;
 	int full = acpi_build(&c, BASE, buf, sizeof(buf), &err);
 
@@ -134,10 +136,12 @@ static void test_aml_encoding(void **state)
 {
 	/* Hand-assembled from ACPI 6.5, chapter 20. */
 	static const uint8_t want[] = {
-		0x10, 0x8a, 0x02, 0x00, '\\', '_', 'S', 'B', '_',            /* Scope (\_SB) */
-		0x08, '_', 'H', 'I', 'D', 0x0c, 0x41, 0xd0, 0x0a, 0x08,     /* Name (_HID, EisaId) */
-		0x08, 'B', 'A', 'R', '_', 0x0b, 0x34, 0x12,                 /* Name (BAR, 0x1234) */
-		0x14, 0x8a, 0x00, 0x00, 'M', 'E', 'T', 'H', 0x04, 0xa4, 0x6b, /* Method (METH, 4) */
+		0x10, 0x8a, 0x02, 0x00, '\\', '_',  'S',  'B',  '_', /* Scope (\_SB) */
+		0x08, '_',  'H',  'I',  'D',  0x0c, 0x41, 0xd0, 0x0a,
+		0x08,                                           /* Name (_HID, EisaId) */
+		0x08, 'B',  'A',  'R',  '_',  0x0b, 0x34, 0x12, /* Name (BAR, 0x1234) */
+		0x14, 0x8a, 0x00, 0x00, 'M',  'E',  'T',  'H',  0x04,
+		0xa4, 0x6b, /* Method (METH, 4) */
 	};
 	uint8_t out[64];
 	struct aml a;
@@ -192,7 +196,9 @@ static void write_table(const char *dir, const char *name, const uint8_t *t)
 
 static void test_iasl(void **state)
 {
-	static const char *const names[] = {"facp", "apic", "mcfg"}, *const sigs[] = {"FACP", "APIC", "MCFG"};
+	static const char *const names[] = {"facp", "apic", "mcfg"}, *const sigs[] = {"FACP",
+										      "APIC",
+										      "MCFG"};
 	char dir[] = "/tmp/ringer-acpi-XXXXXX", line[128];
 	int n, bad = 0;
 
@@ -202,14 +208,15 @@ static void test_iasl(void **state)
 	n = build(3);
 	for (unsigned i = 0; i < 3; i++) {
 		write_table(dir, names[i], from_xsdt(i, sigs[i], n));
-		snprintf(line, sizeof(line), "iasl -d %s.aml && ! grep -i 'invalid\\|error' %s.dsl", names[i],
-			 names[i]);
+		snprintf(line, sizeof(line), "iasl -d %s.aml && ! grep -i 'invalid\\|error' %s.dsl",
+			 names[i], names[i]);
 		bad |= run(dir, line);
 	}
 	write_table(dir, "dsdt", table(get(from_xsdt(0, "FACP", n) + 140, 8), "DSDT", n));
 	bad |= run(dir, "iasl -d dsdt.aml && iasl -p again dsdt.dsl");
 	/* Disassembled and compiled again: no error, no warning. */
-	bad |= run(dir, "grep -q ' 0 Errors, 0 Warnings' log && ! grep -i 'error .*[0-9][0-9]* -' log");
+	bad |= run(dir,
+		   "grep -q ' 0 Errors, 0 Warnings' log && ! grep -i 'error .*[0-9][0-9]* -' log");
 	if (bad)
 		dump_log(dir);
 	snprintf(line, sizeof(line), "rm -rf '%s'", dir);

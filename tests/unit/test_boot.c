@@ -1,6 +1,6 @@
 /*
- * test_boot.c - the loaders on images made here: each kind that must load, and each way a file can be
- * wrong. Messages are checked for the words that tell a user what to do.
+ * test_boot.c - the loaders on images made here: each kind that must load, and each way a file can
+ * be wrong. Messages are checked for the words that tell a user what to do.
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -50,7 +50,8 @@ static int plan(struct boot_plan *p, const struct image *i, enum vm_boot how, st
 	return plan_ram(p, i, how, RAM, err);
 }
 
-/* The image is refused with `code`, and every word of `words` (separated by '|') is in the message. */
+/* The image is refused with `code`, and every word of `words` (separated by '|') is in the message.
+ */
 static void refused(const struct image *i, enum vm_boot how, int code, const char *words)
 {
 	struct boot_plan p;
@@ -77,7 +78,8 @@ static const struct boot_piece *piece(const struct boot_plan *p, const char *wha
 	return NULL;
 }
 
-/* An ELF64 kernel: one segment of 0x1000 bytes at file offset 0x1000, physical 16 MiB, 0x3000 in memory. */
+/* An ELF64 kernel: one segment of 0x1000 bytes at file offset 0x1000, physical 16 MiB, 0x3000 in
+ * memory. */
 static struct image *elf64_new(void)
 {
 	struct image *i = image_new();
@@ -152,7 +154,9 @@ static size_t pack(enum unpack_kind kind, const struct image *in, uint8_t *out, 
 	size_t n = 0;
 
 	if (kind == UNPACK_GZIP) {
-		z_stream z = {.next_in = (uint8_t *)in->data, .avail_in = (uInt)in->len, .next_out = out,
+		z_stream z = {.next_in = (uint8_t *)in->data,
+			      .avail_in = (uInt)in->len,
+			      .next_out = out,
 			      .avail_out = (uInt)room};
 
 		assert_int_equal(deflateInit2(&z, 9, Z_DEFLATED, 31, 9, 0), Z_OK);
@@ -162,8 +166,9 @@ static size_t pack(enum unpack_kind kind, const struct image *in, uint8_t *out, 
 		return n;
 	}
 	if (kind == UNPACK_XZ) {
-		assert_int_equal(lzma_easy_buffer_encode(6, LZMA_CHECK_CRC32, NULL, in->data, in->len, out,
-							 &n, room), LZMA_OK);
+		assert_int_equal(lzma_easy_buffer_encode(6, LZMA_CHECK_CRC32, NULL, in->data,
+							 in->len, out, &n, room),
+				 LZMA_OK);
 	} else if (kind == UNPACK_LZMA) {
 		lzma_stream z = LZMA_STREAM_INIT;
 		lzma_options_lzma opt;
@@ -287,14 +292,16 @@ static void test_payload_damaged(void **state)
 
 		/* A size that is not the stream's, either way. */
 		put_le32(last, size - 1000);
-		if (kinds[n] != UNPACK_LZ4) /* whose last block simply is cut at the size or fails */
+		if (kinds[n] !=
+		    UNPACK_LZ4) /* whose last block simply is cut at the size or fails */
 			refused(i, VM_BOOT_AUTO, ENOEXEC, "damaged");
 		put_le32(last, size + 1000);
 		refused(i, VM_BOOT_AUTO, ENOEXEC, "damaged");
 		put_le32(last, 0xfffffff0);
 		refused(i, VM_BOOT_AUTO, EFBIG, "does not fit|-m");
 		put_le32(last, size);
-		/* The formats with a checksum (lz4's legacy frame and lzma have none) notice one bad bit. */
+		/* The formats with a checksum (lz4's legacy frame and lzma have none) notice one
+		 * bad bit. */
 		i->data[1024 + 0x1000 + 200] ^= 1;
 		if (kinds[n] == UNPACK_GZIP || kinds[n] == UNPACK_XZ)
 			refused(i, VM_BOOT_AUTO, ENOEXEC, "damaged");
@@ -447,7 +454,9 @@ static struct image *multiboot_elf32(void)
 static void test_multiboot_elf(void **state)
 {
 	struct image *i = multiboot_elf32();
-	struct boot_request req = {.kernel = {i->data, i->len, "/x/image"}, .cmdline = "a b", .ram = RAM,
+	struct boot_request req = {.kernel = {i->data, i->len, "/x/image"},
+				   .cmdline = "a b",
+				   .ram = RAM,
 				   .initrd = {(const uint8_t *)"module", 6, "/y/mod"}};
 	const struct boot_piece *info, *mod;
 	struct boot_plan p;
@@ -525,11 +534,17 @@ static void test_foreign(void **state)
 		unsigned off, len;
 		const char *bytes, *words;
 	} files[] = {
-		{0, 2, "MZ", "PE/EFI|without a Linux boot header"}, {0x38, 4, "ARM\x64", "arm64 Image"},
-		{0x38, 4, "RSC\5", "RISC-V"}, {0, 3, "\x1f\x8b\x08", "gzip|gunzip"},
-		{0, 6, "070701", "cpio|--initrd"}, {0, 4, "QFI\xfb", "qcow2"}, {0, 3, "#!/", "script"},
-		{0, 8, "!<arch>\n", "Debian package"}, {510, 2, "\x55\xaa", "boot sector"},
-		{0x8001, 5, "CD001", "CD image"}, {0, 1, "x", "not a kernel"},
+		{0, 2, "MZ", "PE/EFI|without a Linux boot header"},
+		{0x38, 4, "ARM\x64", "arm64 Image"},
+		{0x38, 4, "RSC\5", "RISC-V"},
+		{0, 3, "\x1f\x8b\x08", "gzip|gunzip"},
+		{0, 6, "070701", "cpio|--initrd"},
+		{0, 4, "QFI\xfb", "qcow2"},
+		{0, 3, "#!/", "script"},
+		{0, 8, "!<arch>\n", "Debian package"},
+		{510, 2, "\x55\xaa", "boot sector"},
+		{0x8001, 5, "CD001", "CD image"},
+		{0, 1, "x", "not a kernel"},
 	};
 
 	for (unsigned n = 0; n < ARRAY_SIZE(files); n++) {
@@ -542,12 +557,12 @@ static void test_foreign(void **state)
 	}
 }
 
-/* Every prefix of every good image, and every single byte of the headers set to extremes: no crash, and
- * what is refused is refused with a message. Sanitizers give this its teeth. */
+/* Every prefix of every good image, and every single byte of the headers set to extremes: no crash,
+ * and what is refused is refused with a message. Sanitizers give this its teeth. */
 static void test_mutations(void **state)
 {
-	struct image *good[] = {elf64_new(), packed_bzimage(UNPACK_GZIP), packed_bzimage(UNPACK_LZ4),
-				multiboot_elf32()};
+	struct image *good[] = {elf64_new(), packed_bzimage(UNPACK_GZIP),
+				packed_bzimage(UNPACK_LZ4), multiboot_elf32()};
 	static const uint8_t extremes[] = {0, 1, 0x7f, 0x80, 0xff};
 
 	for (unsigned n = 0; n < ARRAY_SIZE(good); n++) {
@@ -621,7 +636,8 @@ static void test_cmdline_limit(void **state)
 {
 	struct image *i = elf64_new();
 	char *text = calloc(1, 5000);
-	struct boot_request req = {.kernel = {i->data, i->len, "image"}, .ram = RAM, .cmdline = text};
+	struct boot_request req = {
+		.kernel = {i->data, i->len, "image"}, .ram = RAM, .cmdline = text};
 	struct boot_plan p;
 	struct err err;
 
@@ -654,7 +670,8 @@ static void test_memory_map(void **state)
 			/* What is called RAM is RAM. */
 			for (unsigned r = 0; r < nr; r++)
 				if (map[i].base >= ram[r].base &&
-				    range_within(map[i].base - ram[r].base, map[i].size, ram[r].size))
+				    range_within(map[i].base - ram[r].base, map[i].size,
+						 ram[r].size))
 					backed = true;
 			assert_true(backed);
 		}

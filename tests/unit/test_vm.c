@@ -1,6 +1,6 @@
 /*
- * test_vm.c - machines from power-on to their end, with flat multiboot guests given here as bytes (their
- * source is in the comments: GNU as, --32, at 0x100020). Nothing here depends on speed.
+ * test_vm.c - machines from power-on to their end, with flat multiboot guests given here as bytes
+ * (their source is in the comments: GNU as, --32, at 0x100020). Nothing here depends on speed.
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -229,7 +229,8 @@ struct rig {
 /* A multiboot image at 1 MiB that describes itself: header of 32 bytes, then the code. */
 static void write_image(struct rig *r, const uint8_t *code, size_t len)
 {
-	uint32_t h[8] = {0x1badb002, 0x10000, -(0x1badb002u + 0x10000u), 0x100000, 0x100000, 0, 0, 0x100020};
+	uint32_t h[8] = {0x1badb002, 0x10000, -(0x1badb002u + 0x10000u), 0x100000, 0x100000, 0,
+			 0,          0x100020};
 	int fd;
 
 	strcpy(r->path, "/tmp/ringer-vm-XXXXXX");
@@ -249,7 +250,10 @@ static void rig_init(struct rig *r, const uint8_t *code, size_t len)
 	assert_int_equal(loop_new(&r->loop, &err), 0);
 	assert_int_equal(loop_start(r->loop, &err), 0);
 	assert_int_equal(chr_buffer_new(&r->out, &err), 0);
-	r->cfg = (struct vm_config){.kernel = r->path, .ram = MIB(8), .engine = "auto", .debug_exit = true,
+	r->cfg = (struct vm_config){.kernel = r->path,
+				    .ram = MIB(8),
+				    .engine = "auto",
+				    .debug_exit = true,
 				    .debugcon = r->out};
 }
 
@@ -502,7 +506,8 @@ static void test_apic_page(void **state)
 	rig_free(&r);
 }
 
-/* vm_new() fails with `code`, says `word`, and has freed the backend it was given (leak checkers see). */
+/* vm_new() fails with `code`, says `word`, and has freed the backend it was given (leak checkers
+ * see). */
 static void refused(struct rig *r, int code, const char *word)
 {
 	struct err err = {""};
@@ -547,12 +552,18 @@ static void test_bad_config(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_debug_exit), cmocka_unit_test(test_two_machines),
-		cmocka_unit_test(test_stop_halted), cmocka_unit_test(test_stop_spinning),
-		cmocka_unit_test(test_stop_before_run), cmocka_unit_test(test_stop_in_signal_handler),
-		cmocka_unit_test(test_reset), cmocka_unit_test(test_no_reboot),
-		cmocka_unit_test(test_triple_fault), cmocka_unit_test(test_power_button),
-		cmocka_unit_test(test_timer), cmocka_unit_test(test_apic_page),
+		cmocka_unit_test(test_debug_exit),
+		cmocka_unit_test(test_two_machines),
+		cmocka_unit_test(test_stop_halted),
+		cmocka_unit_test(test_stop_spinning),
+		cmocka_unit_test(test_stop_before_run),
+		cmocka_unit_test(test_stop_in_signal_handler),
+		cmocka_unit_test(test_reset),
+		cmocka_unit_test(test_no_reboot),
+		cmocka_unit_test(test_triple_fault),
+		cmocka_unit_test(test_power_button),
+		cmocka_unit_test(test_timer),
+		cmocka_unit_test(test_apic_page),
 		cmocka_unit_test(test_bad_config),
 	};
 

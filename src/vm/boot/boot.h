@@ -2,11 +2,11 @@
  * boot.h - from an image file to a guest that is about to execute its first instruction.
  *
  * Theory of operation. Loading has two steps, because a guest that resets is loaded again:
- *   boot_plan_make()  looks at hostile bytes once and produces a plan: which bytes go where in guest
- *                     memory, and the CPU state at the entry point. It needs no machine, so unit tests
- *                     and the fuzzer run it alone.
- *   boot_plan_load(), boot_plan_enter()  carry a plan out, any number of times. They cannot meet bad
- *                     input any more: every piece was checked against the memory layout when planned.
+ *   - boot_plan_make() looks at hostile bytes once and produces a plan: which bytes go where in guest
+ *     memory, and the CPU state at the entry point. It needs no machine, so unit tests and the
+ *     fuzzer run it alone.
+ *   - boot_plan_load() and boot_plan_enter() carry a plan out, any number of times. They cannot meet
+ *     bad input any more: every piece was checked against the memory layout when planned.
  * Pieces never overlap and lie in RAM below 4 GiB; what a piece does not fill is zero after a reset.
  */
 #ifndef RINGER_VM_BOOT_BOOT_H
@@ -89,8 +89,9 @@ struct boot_request {
 	void *progress_ctx;
 };
 
-/* The plan refers to the request's bytes: they must outlive it. On failure nothing needs freeing. */
-int boot_plan_make(struct boot_plan *plan, const struct boot_request *req, struct err *err) must_check;
+/* The plan refers to the request's bytes: they must outlive it. On failure there is nothing to free. */
+int boot_plan_make(struct boot_plan *plan, const struct boot_request *req,
+		   struct err *err) must_check;
 /* Adds bytes to a finished plan, e.g. the ACPI tables. */
 int boot_plan_add(struct boot_plan *plan, const char *what, uint64_t gpa, const void *data,
 		  uint64_t len, uint64_t mem_len, struct err *err) must_check;
@@ -102,9 +103,9 @@ int boot_plan_load(const struct boot_plan *plan, struct guest_mem *mem, struct e
 void boot_plan_enter(const struct boot_plan *plan, struct vcpu *v);
 
 /*
- * Reads a whole file into memory of its own (not a file mapping: a file cut short by another process
- * must not become SIGBUS). limit: more bytes than this are -EFBIG. Empty files and directories are
- * errors. `what` names its role, e.g. "kernel".
+ * Reads a whole file into memory of its own (not a file mapping: a file cut short by another
+ * process must not become SIGBUS). limit: more bytes than this are -EFBIG. Empty files and
+ * directories are errors. `what` names its role, e.g. "kernel".
  */
 struct boot_file {
 	uint8_t *data;

@@ -5,7 +5,8 @@
 
 /* ELF gABI, figure 4-3 and on: offsets that differ by class are read through this table. */
 struct elf_layout {
-	unsigned ehdr, entry, phoff, phentsize, phnum, phent; /* ELF header; size of a program header */
+	unsigned ehdr, entry, phoff, phentsize, phnum; /* ELF header and its size */
+	unsigned phent;                                /* size of a program header */
 	unsigned off, vaddr, paddr, filesz, memsz, align;     /* program header */
 	unsigned word;                                        /* 4 or 8 bytes */
 };
@@ -52,25 +53,28 @@ static int check_header(const struct boot_bytes *b, struct elf_image *elf, struc
 	uint16_t type;
 
 	if (b->size < elf32.ehdr || (e[4] == 2 && b->size < elf64.ehdr))
-		return err_set(err, ENOEXEC, "%s: truncated: the ELF header does not fit in its %llu bytes",
+		return err_set(err, ENOEXEC,
+			       "%s: truncated: the ELF header does not fit in its %llu bytes",
 			       b->name, (unsigned long long)b->size);
 	if (e[4] != 1 && e[4] != 2)
-		return err_set(err, ENOEXEC, "%s: damaged: ELF class %u is neither 32 nor 64 bit", b->name,
-			       e[4]);
+		return err_set(err, ENOEXEC, "%s: damaged: ELF class %u is neither 32 nor 64 bit",
+			       b->name, e[4]);
 	if (e[5] != 1)
 		return err_set(err, ENOEXEC, "%s: a big-endian ELF image: not for x86", b->name);
 	elf->is64 = e[4] == 2;
 	type = get_le16(e + 16);
 	elf->machine = get_le16(e + 18);
 	if (elf->machine != ELF_EM_386 && elf->machine != ELF_EM_X86_64)
-		return err_set(err, ENOEXEC, "%s: an ELF image for %s (machine %u): an x86 one is needed",
+		return err_set(err, ENOEXEC,
+			       "%s: an ELF image for %s (machine %u): an x86 one is needed",
 			       b->name, machine_name(elf->machine), elf->machine);
 	if (type == 1)
-		return err_set(err, ENOEXEC, "%s: an ELF object file or module: a linked kernel is needed",
+		return err_set(err, ENOEXEC,
+			       "%s: an ELF object file or module: a linked kernel is needed",
 			       b->name);
 	if (type != 2 && type != 3)
-		return err_set(err, ENOEXEC, "%s: ELF type %u (%s): an executable is needed", b->name,
-			       type, type == 4 ? "a core dump" : "unknown");
+		return err_set(err, ENOEXEC, "%s: ELF type %u (%s): an executable is needed",
+			       b->name, type, type == 4 ? "a core dump" : "unknown");
 	return 0;
 }
 
@@ -85,20 +89,24 @@ static int read_segment(const struct boot_bytes *b, const struct elf_layout *l, 
 	s->memsz = word(l, p + l->memsz);
 	s->align = word(l, p + l->align);
 	if (s->type == ELF_PT_INTERP || s->type == ELF_PT_TLS)
-		return err_set(err, ENOEXEC, "%s: an ordinary program or library, not a kernel", b->name);
+		return err_set(err, ENOEXEC, "%s: an ordinary program or library, not a kernel",
+			       b->name);
 	if (s->type != ELF_PT_LOAD && s->type != ELF_PT_NOTE)
 		return 0;
 	if (!bytes_have(b, s->off, s->filesz))
 		return err_set(err, ENOEXEC,
-			       "%s: truncated: segment %u has %llu bytes at offset %llu, the file has %llu",
-			       b->name, i, (unsigned long long)s->filesz, (unsigned long long)s->off,
-			       (unsigned long long)b->size);
+			       "%s: truncated: segment %u has %llu bytes at offset %llu, the file "
+			       "has %llu",
+			       b->name, i, (unsigned long long)s->filesz,
+			       (unsigned long long)s->off, (unsigned long long)b->size);
 	if (s->type == ELF_PT_LOAD && s->filesz > s->memsz)
-		return err_set(err, ENOEXEC, "%s: damaged: segment %u is larger in the file than in memory",
+		return err_set(err, ENOEXEC,
+			       "%s: damaged: segment %u is larger in the file than in memory",
 			       b->name, i);
 	if (add_overflows(s->paddr, s->memsz) || add_overflows(s->vaddr, s->memsz))
-		return err_set(err, ENOEXEC, "%s: damaged: segment %u wraps around the address space",
-			       b->name, i);
+		return err_set(err, ENOEXEC,
+			       "%s: damaged: segment %u wraps around the address space", b->name,
+			       i);
 	return 0;
 }
 
@@ -120,22 +128,25 @@ int elf_parse(const struct boot_bytes *b, struct elf_image *elf, struct err *err
 	phnum = get_le16(b->data + l->phnum);
 	if (phnum == 0 || phnum > ELF_SEGMENTS || phentsize != l->phent)
 		return err_set(err, ENOEXEC,
-			       "%s: damaged or no kernel: %u program headers of %u bytes (expected 1..%d of %u)",
+			       "%s: damaged or no kernel: %u program headers of %u bytes (expected "
+			       "1..%d of %u)",
 			       b->name, phnum, phentsize, ELF_SEGMENTS, l->phent);
 	if (!bytes_have(b, phoff, (uint64_t)phnum * phentsize))
-		return err_set(err, ENOEXEC,
-			       "%s: truncated: program headers at offset %llu, the file has %llu bytes",
-			       b->name, (unsigned long long)phoff, (unsigned long long)b->size);
+		return err_set(
+			err, ENOEXEC,
+			"%s: truncated: program headers at offset %llu, the file has %llu bytes",
+			b->name, (unsigned long long)phoff, (unsigned long long)b->size);
 	for (unsigned i = 0; i < phnum; i++) {
-		ret = read_segment(b, l, b->data + phoff + (uint64_t)i * phentsize, i, &elf->seg[i], err);
+		ret = read_segment(b, l, b->data + phoff + (uint64_t)i * phentsize, i, &elf->seg[i],
+				   err);
 		if (ret < 0)
 			return ret;
 		loads += elf->seg[i].type == ELF_PT_LOAD && elf->seg[i].memsz;
 	}
 	elf->n = phnum;
 	if (!loads)
-		return err_set(err, ENOEXEC, "%s: damaged or no kernel: nothing in it is to be loaded",
-			       b->name);
+		return err_set(err, ENOEXEC,
+			       "%s: damaged or no kernel: nothing in it is to be loaded", b->name);
 	return 0;
 }
 
@@ -171,8 +182,8 @@ int elf_entry(const struct boot_bytes *b, const struct elf_image *elf, uint64_t 
 			return 0;
 		}
 	}
-	return err_set(err, ENOEXEC, "%s: damaged: the entry point %#llx is outside every segment", b->name,
-		       (unsigned long long)elf->entry);
+	return err_set(err, ENOEXEC, "%s: damaged: the entry point %#llx is outside every segment",
+		       b->name, (unsigned long long)elf->entry);
 }
 
 /* One PT_NOTE segment; each note is namesz, descsz, type, name, desc, the last two padded to 4. */
@@ -198,13 +209,14 @@ static bool find_note(const uint8_t *p, uint64_t len, const char *owner, uint32_
 	return false;
 }
 
-bool elf_note(const struct boot_bytes *b, const struct elf_image *elf, const char *owner, uint32_t type,
-	      struct boot_bytes *desc)
+bool elf_note(const struct boot_bytes *b, const struct elf_image *elf, const char *owner,
+	      uint32_t type, struct boot_bytes *desc)
 {
 	for (unsigned i = 0; i < elf->n; i++) {
 		const struct elf_segment *s = &elf->seg[i];
 
-		if (s->type == ELF_PT_NOTE && find_note(b->data + s->off, s->filesz, owner, type, desc))
+		if (s->type == ELF_PT_NOTE &&
+		    find_note(b->data + s->off, s->filesz, owner, type, desc))
 			return true;
 	}
 	return false;

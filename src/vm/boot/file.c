@@ -18,7 +18,8 @@ static int read_all(struct boot_file *f, int fd, const char *path, uint64_t limi
 			void *p = mremap(f->data, f->mapped, want, MREMAP_MAYMOVE);
 
 			if (p == MAP_FAILED)
-				return err_set(err, ENOMEM, "%s: no memory for %zu bytes", path, want);
+				return err_set(err, ENOMEM, "%s: no memory for %zu bytes", path,
+					       want);
 			f->data = p;
 			f->mapped = want;
 		}
@@ -41,14 +42,16 @@ static int check_stat(int fd, const char *path, const char *what, uint64_t limit
 	struct stat st;
 
 	if (fstat(fd, &st) < 0)
-		return err_set(err, errno, "%s: cannot read the %s: %s", path, what, strerror(errno));
+		return err_set(err, errno, "%s: cannot read the %s: %s", path, what,
+			       strerror(errno));
 	if (S_ISDIR(st.st_mode))
 		return err_set(err, EINVAL, "%s: is a directory, not a %s file", path, what);
 	if (S_ISREG(st.st_mode) && st.st_size == 0)
 		return err_set(err, EINVAL, "%s: is empty: a %s file was expected", path, what);
 	if (S_ISREG(st.st_mode) && (uint64_t)st.st_size > limit)
-		return err_set(err, EFBIG, "%s: %llu MiB is more than the %llu MiB that can be loaded",
-			       path, (unsigned long long)st.st_size >> 20,
+		return err_set(err, EFBIG,
+			       "%s: %llu MiB is more than the %llu MiB that can be loaded", path,
+			       (unsigned long long)st.st_size >> 20,
 			       (unsigned long long)limit >> 20);
 	/* One byte more, so that the end of file is seen without growing. */
 	*room = align_up((S_ISREG(st.st_mode) ? (uint64_t)st.st_size : MIB(1)) + 1, 4096);
@@ -63,7 +66,8 @@ int boot_file_read(struct boot_file *f, const char *path, const char *what, uint
 
 	memset(f, 0, sizeof(*f));
 	if (fd < 0)
-		return err_set(err, errno, "%s: cannot open the %s: %s", path, what, strerror(errno));
+		return err_set(err, errno, "%s: cannot open the %s: %s", path, what,
+			       strerror(errno));
 	ret = check_stat(fd, path, what, limit, &f->mapped, err);
 	if (ret < 0)
 		goto out;

@@ -97,7 +97,7 @@ struct elf_image {
 };
 
 bool elf_is(const struct boot_bytes *b);
-/* Checks the file as an executable x86 ELF image; every segment's bytes are in the file afterwards. */
+/* Checks the file as an executable x86 ELF image: every segment's bytes are in the file then. */
 int elf_parse(const struct boot_bytes *b, struct elf_image *elf, struct err *err) must_check;
 /* Plans the PT_LOAD segments at their physical addresses. */
 int elf_plan(struct boot_plan *plan, const struct boot_bytes *b, const struct elf_image *elf,
@@ -137,7 +137,8 @@ int linux_plan_vmlinux(struct boot_plan *plan, const struct boot_request *req,
 int pvh_plan(struct boot_plan *plan, const struct boot_request *req, const struct elf_image *elf,
 	     struct err *err) must_check;
 bool multiboot_find(const struct boot_bytes *b, uint64_t *off);
-int multiboot_plan(struct boot_plan *plan, const struct boot_request *req, struct err *err) must_check;
+int multiboot_plan(struct boot_plan *plan, const struct boot_request *req,
+		   struct err *err) must_check;
 /* What a file that no loader takes seems to be; always fails with -ENOEXEC. */
 int boot_refuse(const struct boot_bytes *b, struct err *err) must_check;
 

@@ -1,11 +1,12 @@
 /*
  * linux.c - the Linux 64-bit boot protocol (Documentation/arch/x86/boot.rst, zero-page.rst).
  *
- * A bzImage is a setup part (real-mode code, not used here) with a header at 0x1f1, and a protected-mode
- * part: a decompressor around a packed vmlinux. Unpacking on the host and entering vmlinux at its
- * physical entry saves the guest that work (about 20 s of interpretation for xz). The kernel then runs at
- * its link address: the address randomization that the decompressor does is skipped. The original way, the
- * decompressor's 64-bit entry at +0x200, stays for payloads the host cannot unpack and for who asks.
+ * A bzImage is a setup part (real-mode code, not used here) with a header at 0x1f1, and a
+ * protected-mode part: a decompressor around a packed vmlinux. Unpacking on the host and entering
+ * vmlinux at its physical entry saves the guest that work (about 20 s of interpretation for xz).
+ * The kernel then runs at its link address: the address randomization that the decompressor does is
+ * skipped. The original way, the decompressor's 64-bit entry at +0x200, stays for payloads the host
+ * cannot unpack and for who asks.
  */
 #include "vm/boot/internal.h"
 
@@ -13,12 +14,29 @@
 
 /* Offsets in the setup header, which are the same in boot_params. */
 enum {
-	H_SETUP_SECTS = 0x1f1, H_BOOT_FLAG = 0x1fe, H_JUMP = 0x200, H_MAGIC = 0x202, H_VERSION = 0x206,
-	H_TYPE_OF_LOADER = 0x210, H_LOADFLAGS = 0x211, H_CODE32_START = 0x214, H_RAMDISK_IMAGE = 0x218,
-	H_RAMDISK_SIZE = 0x21c, H_CMD_LINE_PTR = 0x228, H_INITRD_ADDR_MAX = 0x22c,
-	H_KERNEL_ALIGNMENT = 0x230, H_RELOCATABLE = 0x234, H_XLOADFLAGS = 0x236, H_CMDLINE_SIZE = 0x238,
-	H_PAYLOAD_OFFSET = 0x248, H_PAYLOAD_LENGTH = 0x24c, H_SETUP_DATA = 0x250, H_PREF_ADDRESS = 0x258,
-	H_INIT_SIZE = 0x260, H_END = 0x290, H_MIN = 0x268,
+	H_SETUP_SECTS = 0x1f1,
+	H_BOOT_FLAG = 0x1fe,
+	H_JUMP = 0x200,
+	H_MAGIC = 0x202,
+	H_VERSION = 0x206,
+	H_TYPE_OF_LOADER = 0x210,
+	H_LOADFLAGS = 0x211,
+	H_CODE32_START = 0x214,
+	H_RAMDISK_IMAGE = 0x218,
+	H_RAMDISK_SIZE = 0x21c,
+	H_CMD_LINE_PTR = 0x228,
+	H_INITRD_ADDR_MAX = 0x22c,
+	H_KERNEL_ALIGNMENT = 0x230,
+	H_RELOCATABLE = 0x234,
+	H_XLOADFLAGS = 0x236,
+	H_CMDLINE_SIZE = 0x238,
+	H_PAYLOAD_OFFSET = 0x248,
+	H_PAYLOAD_LENGTH = 0x24c,
+	H_SETUP_DATA = 0x250,
+	H_PREF_ADDRESS = 0x258,
+	H_INIT_SIZE = 0x260,
+	H_END = 0x290,
+	H_MIN = 0x268,
 };
 /* Other boot_params fields. */
 enum { BP_ACPI_RSDP = 0x70, BP_E820_ENTRIES = 0x1e8, BP_E820_TABLE = 0x2d0, BP_SIZE = 4096 };
@@ -47,20 +65,27 @@ static int check_version(const struct boot_bytes *b, struct err *err)
 	unsigned version;
 
 	if (!bytes_have(b, 0, H_MIN))
-		return err_set(err, ENOEXEC, "%s: truncated: the Linux boot header does not fit in its %llu "
-			       "bytes", b->name, (unsigned long long)b->size);
+		return err_set(err, ENOEXEC,
+			       "%s: truncated: the Linux boot header does not fit in its %llu "
+			       "bytes",
+			       b->name, (unsigned long long)b->size);
 	if (get_le16(b->data + H_BOOT_FLAG) != 0xaa55)
-		return err_set(err, ENOEXEC, "%s: damaged: the boot sector signature is %#x, not 0xaa55",
-			       b->name, get_le16(b->data + H_BOOT_FLAG));
+		return err_set(err, ENOEXEC,
+			       "%s: damaged: the boot sector signature is %#x, not 0xaa55", b->name,
+			       get_le16(b->data + H_BOOT_FLAG));
 	version = get_le16(b->data + H_VERSION);
 	if (version < 0x20c)
-		return err_set(err, ENOEXEC, "%s: boot protocol %u.%02u is too old: 2.12 or later (Linux 3.8) "
-			       "has the 64-bit entry", b->name, version >> 8, version & 0xff);
+		return err_set(err, ENOEXEC,
+			       "%s: boot protocol %u.%02u is too old: 2.12 or later (Linux 3.8) "
+			       "has the 64-bit entry",
+			       b->name, version >> 8, version & 0xff);
 	if (!(b->data[H_LOADFLAGS] & LOADED_HIGH))
-		return err_set(err, ENOEXEC, "%s: a zImage, to be loaded below 1 MiB: a bzImage is needed",
+		return err_set(err, ENOEXEC,
+			       "%s: a zImage, to be loaded below 1 MiB: a bzImage is needed",
 			       b->name);
 	if (!(get_le16(b->data + H_XLOADFLAGS) & XLF_KERNEL_64))
-		return err_set(err, ENOEXEC, "%s: a 32-bit kernel: a 64-bit (x86-64) one is needed", b->name);
+		return err_set(err, ENOEXEC, "%s: a 32-bit kernel: a 64-bit (x86-64) one is needed",
+			       b->name);
 	return 0;
 }
 
@@ -76,15 +101,17 @@ static int parse_setup(const struct boot_bytes *b, struct setup *s, struct err *
 	s->code_off = (sects + 1) * 512;
 	if (s->code_off >= b->size || b->size - s->code_off <= ENTRY_64)
 		return err_set(err, ENOEXEC,
-			       "%s: truncated: the kernel starts at byte %llu, the file has %llu", b->name,
-			       (unsigned long long)s->code_off, (unsigned long long)b->size);
+			       "%s: truncated: the kernel starts at byte %llu, the file has %llu",
+			       b->name, (unsigned long long)s->code_off,
+			       (unsigned long long)b->size);
 	s->version = get_le16(h + H_VERSION);
 	s->code_len = b->size - s->code_off;
 	s->payload_off = s->code_off + get_le32(h + H_PAYLOAD_OFFSET);
 	s->payload_len = get_le32(h + H_PAYLOAD_LENGTH);
 	if (!bytes_have(b, s->payload_off, s->payload_len))
 		return err_set(err, ENOEXEC,
-			       "%s: truncated: the header says %llu bytes of payload at %llu, the file has %llu",
+			       "%s: truncated: the header says %llu bytes of payload at %llu, the "
+			       "file has %llu",
 			       b->name, (unsigned long long)s->payload_len,
 			       (unsigned long long)s->payload_off, (unsigned long long)b->size);
 	s->relocatable = h[H_RELOCATABLE];
@@ -126,7 +153,7 @@ static void fill_e820(uint8_t *bp, uint64_t ram)
 	}
 }
 
-/* bp holds the setup header, if there is one. initrd_max and cmdline_size are the kernel's limits. */
+/* bp holds the setup header, if any. initrd_max and cmdline_size are the kernel's limits. */
 static int plan_common(struct boot_plan *plan, const struct boot_request *req, uint8_t *bp,
 		       uint64_t initrd_max, uint32_t cmdline_size, struct err *err)
 {
@@ -176,8 +203,10 @@ static int plan_elf_kernel(struct boot_plan *plan, const struct boot_bytes *b,
 	int ret;
 
 	if (!elf->is64 || elf->machine != ELF_EM_X86_64)
-		return err_set(err, ENOEXEC, "%s: a 32-bit ELF image without a multiboot header: a 64-bit "
-			       "(x86-64) kernel is needed", b->name);
+		return err_set(err, ENOEXEC,
+			       "%s: a 32-bit ELF image without a multiboot header: a 64-bit "
+			       "(x86-64) kernel is needed",
+			       b->name);
 	ret = elf_entry(b, elf, &plan->entry, err);
 	return ret < 0 ? ret : elf_plan(plan, b, elf, err);
 }
@@ -206,29 +235,33 @@ int linux_plan_vmlinux(struct boot_plan *plan, const struct boot_request *req,
 }
 
 /* The unpacked size: Linux puts it behind the stream as 32 bits (gzip has it there anyway). */
-static int payload_size(const struct boot_plan *plan, const struct boot_bytes *b, const struct setup *s,
-			uint64_t *size, struct err *err)
+static int payload_size(const struct boot_plan *plan, const struct boot_bytes *b,
+			const struct setup *s, uint64_t *size, struct err *err)
 {
 	if (s->payload_len < 16)
 		return err_set(err, ENOEXEC, "%s: damaged: a payload of %llu bytes", b->name,
 			       (unsigned long long)s->payload_len);
 	*size = get_le32(b->data + s->payload_off + s->payload_len - 4);
 	if (*size < 64)
-		return err_set(err, ENOEXEC, "%s: damaged: the payload says it unpacks to %llu bytes",
-			       b->name, (unsigned long long)*size);
+		return err_set(err, ENOEXEC,
+			       "%s: damaged: the payload says it unpacks to %llu bytes", b->name,
+			       (unsigned long long)*size);
 	if (*size > boot_low_ram_end(plan->ram))
 		return err_set(err, EFBIG,
-			       "%s: the kernel does not fit: it unpacks to %llu MiB and the machine has %llu "
-			       "MiB: give it more memory (-m)", b->name, (unsigned long long)*size >> 20,
+			       "%s: the kernel does not fit: it unpacks to %llu MiB and the "
+			       "machine has %llu "
+			       "MiB: give it more memory (-m)",
+			       b->name, (unsigned long long)*size >> 20,
 			       (unsigned long long)plan->ram >> 20);
 	return 0;
 }
 
-static int plan_unpacked(struct boot_plan *plan, const struct boot_request *req, const struct setup *s,
-			 enum unpack_kind kind, struct err *err)
+static int plan_unpacked(struct boot_plan *plan, const struct boot_request *req,
+			 const struct setup *s, enum unpack_kind kind, struct err *err)
 {
 	const struct boot_bytes *b = &req->kernel;
-	const struct unpack_progress progress = {req->progress, req->progress_ctx, "unpacking the kernel"};
+	const struct unpack_progress progress = {req->progress, req->progress_ctx,
+						 "unpacking the kernel"};
 	struct boot_bytes vmlinux = {.name = b->name};
 	struct elf_image elf;
 	uint8_t *bp, *out;
@@ -240,12 +273,14 @@ static int plan_unpacked(struct boot_plan *plan, const struct boot_request *req,
 	out = boot_plan_alloc(plan, vmlinux.size, err);
 	if (!bp || !out)
 		return -ENOMEM;
-	ret = unpack(kind, b->data + s->payload_off, s->payload_len, out, vmlinux.size, &progress, err);
+	ret = unpack(kind, b->data + s->payload_off, s->payload_len, out, vmlinux.size, &progress,
+		     err);
 	if (ret < 0)
 		return ret;
 	vmlinux.data = out;
 	if (!elf_is(&vmlinux))
-		return err_set(err, ENOEXEC, "%s: damaged: the payload does not hold an ELF image", b->name);
+		return err_set(err, ENOEXEC, "%s: damaged: the payload does not hold an ELF image",
+			       b->name);
 	ret = elf_parse(&vmlinux, &elf, err);
 	if (ret == 0)
 		ret = plan_elf_kernel(plan, &vmlinux, &elf, err);
@@ -255,8 +290,8 @@ static int plan_unpacked(struct boot_plan *plan, const struct boot_request *req,
 	return ret;
 }
 
-static int plan_original(struct boot_plan *plan, const struct boot_request *req, const struct setup *s,
-			 struct err *err)
+static int plan_original(struct boot_plan *plan, const struct boot_request *req,
+			 const struct setup *s, struct err *err)
 {
 	const struct boot_bytes *b = &req->kernel;
 	uint64_t load = s->relocatable ? s->pref_address : MIB(1);
@@ -267,14 +302,16 @@ static int plan_original(struct boot_plan *plan, const struct boot_request *req,
 	if (!bp)
 		return -ENOMEM;
 	if (load < MIB(1))
-		return err_set(err, ENOEXEC, "%s: damaged: it wants to be loaded at %#llx, below 1 MiB",
-			       b->name, (unsigned long long)load);
+		return err_set(err, ENOEXEC,
+			       "%s: damaged: it wants to be loaded at %#llx, below 1 MiB", b->name,
+			       (unsigned long long)load);
 	if (!range_within(load, need, boot_low_ram_end(plan->ram)))
 		return err_set(err, EFBIG,
-			       "%s: the kernel does not fit: it needs %llu MiB from address %#llx, the machine "
-			       "has %llu MiB: give it more memory (-m)", b->name,
-			       (unsigned long long)(need + MIB(1) - 1) >> 20, (unsigned long long)load,
-			       (unsigned long long)plan->ram >> 20);
+			       "%s: the kernel does not fit: it needs %llu MiB from address %#llx, "
+			       "the machine "
+			       "has %llu MiB: give it more memory (-m)",
+			       b->name, (unsigned long long)(need + MIB(1) - 1) >> 20,
+			       (unsigned long long)load, (unsigned long long)plan->ram >> 20);
 	ret = boot_plan_add(plan, "kernel", load, b->data + s->code_off, s->code_len, need, err);
 	if (ret == 0)
 		ret = plan_common(plan, req, bp, s->initrd_max, s->cmdline_size, err);

@@ -1,6 +1,7 @@
 /*
- * multiboot.c - the Multiboot Specification version 0.6.96 ("multiboot 1"), section numbers below are its.
- * The image is ELF, or describes itself by addresses in the header ("a.out kludge", flag bit 16).
+ * multiboot.c - the Multiboot Specification version 0.6.96 ("multiboot 1"), section numbers below
+ * are its. The image is ELF, or describes itself by addresses in the header ("a.out kludge", flag
+ * bit 16).
  */
 #include "vm/boot/internal.h"
 
@@ -13,16 +14,29 @@
 
 enum { MB_ADDRESSES = 1 << 16, MB_REQUIRED = 0xffff, MB_KNOWN = 0x7 };
 /* 3.3: flags of the information structure. */
-enum { MBI_MEM = 1 << 0, MBI_CMDLINE = 1 << 2, MBI_MODS = 1 << 3, MBI_MMAP = 1 << 6, MBI_NAME = 1 << 9 };
+enum {
+	MBI_MEM = 1 << 0,
+	MBI_CMDLINE = 1 << 2,
+	MBI_MODS = 1 << 3,
+	MBI_MMAP = 1 << 6,
+	MBI_NAME = 1 << 9
+};
 /* Layout of our page of tables. */
-enum { OFF_MODS = 0x80, OFF_NAME = 0xa0, OFF_MOD_NAME = 0xb0, OFF_MMAP = 0x200, OFF_CMDLINE = 0x400 };
+enum {
+	OFF_MODS = 0x80,
+	OFF_NAME = 0xa0,
+	OFF_MOD_NAME = 0xb0,
+	OFF_MMAP = 0x200,
+	OFF_CMDLINE = 0x400
+};
 
 bool multiboot_find(const struct boot_bytes *b, uint64_t *off)
 {
 	for (uint64_t o = 0; o + 12 <= MB_SEARCH && bytes_have(b, o, 12); o += 4) {
 		const uint8_t *h = b->data + o;
 
-		if (get_le32(h) == MB_MAGIC && get_le32(h) + get_le32(h + 4) + get_le32(h + 8) == 0) {
+		if (get_le32(h) == MB_MAGIC &&
+		    get_le32(h) + get_le32(h + 4) + get_le32(h + 8) == 0) {
 			*off = o;
 			return true;
 		}
@@ -31,53 +45,65 @@ bool multiboot_find(const struct boot_bytes *b, uint64_t *off)
 }
 
 /* 3.1.3: where the header itself is to be gives the file offset of everything else. */
-static int plan_kludge(struct boot_plan *plan, const struct boot_bytes *b, uint64_t off, struct err *err)
+static int plan_kludge(struct boot_plan *plan, const struct boot_bytes *b, uint64_t off,
+		       struct err *err)
 {
 	const uint8_t *h = b->data + off;
 	uint64_t header, load, load_end, bss_end, start, len;
 
 	if (!bytes_have(b, off, 32))
-		return err_set(err, ENOEXEC, "%s: truncated: the multiboot header does not fit", b->name);
+		return err_set(err, ENOEXEC, "%s: truncated: the multiboot header does not fit",
+			       b->name);
 	header = get_le32(h + 12);
 	load = get_le32(h + 16);
 	load_end = get_le32(h + 20);
 	bss_end = get_le32(h + 24);
 	if (load > header || header - load > off)
-		return err_set(err, ENOEXEC, "%s: damaged: the multiboot load address %#llx does not agree with "
-			       "the header's, %#llx", b->name, (unsigned long long)load,
-			       (unsigned long long)header);
+		return err_set(err, ENOEXEC,
+			       "%s: damaged: the multiboot load address %#llx does not agree with "
+			       "the header's, %#llx",
+			       b->name, (unsigned long long)load, (unsigned long long)header);
 	start = off - (header - load);
 	len = load_end ? load_end - load : b->size - start;
 	if ((load_end && load_end < load) || !bytes_have(b, start, len))
 		return err_set(err, ENOEXEC,
-			       "%s: truncated: the multiboot header wants %llu bytes from offset %llu, the file "
-			       "has %llu", b->name, (unsigned long long)len, (unsigned long long)start,
+			       "%s: truncated: the multiboot header wants %llu bytes from offset "
+			       "%llu, the file "
+			       "has %llu",
+			       b->name, (unsigned long long)len, (unsigned long long)start,
 			       (unsigned long long)b->size);
 	if (bss_end && bss_end < load + len)
-		return err_set(err, ENOEXEC, "%s: damaged: the multiboot bss ends at %#llx, inside the data",
+		return err_set(err, ENOEXEC,
+			       "%s: damaged: the multiboot bss ends at %#llx, inside the data",
 			       b->name, (unsigned long long)bss_end);
 	plan->entry = get_le32(h + 28);
 	if (plan->entry < load || plan->entry - load >= len)
-		return err_set(err, ENOEXEC, "%s: damaged: the multiboot entry point %#llx is outside the image",
+		return err_set(err, ENOEXEC,
+			       "%s: damaged: the multiboot entry point %#llx is outside the image",
 			       b->name, (unsigned long long)plan->entry);
 	return boot_plan_add(plan, "multiboot image", load, b->data + start, len,
 			     bss_end ? bss_end - load : len, err);
 }
 
-static int plan_image(struct boot_plan *plan, const struct boot_bytes *b, uint64_t off, struct err *err)
+static int plan_image(struct boot_plan *plan, const struct boot_bytes *b, uint64_t off,
+		      struct err *err)
 {
 	uint32_t flags = get_le32(b->data + off + 4);
 	struct elf_image elf;
 	int ret;
 
 	if (flags & MB_REQUIRED & ~MB_KNOWN)
-		return err_set(err, ENOEXEC, "%s: the multiboot header requires features that are not offered "
-			       "(flags %#x)", b->name, flags & MB_REQUIRED & ~MB_KNOWN);
+		return err_set(err, ENOEXEC,
+			       "%s: the multiboot header requires features that are not offered "
+			       "(flags %#x)",
+			       b->name, flags & MB_REQUIRED & ~MB_KNOWN);
 	if (flags & MB_ADDRESSES)
 		return plan_kludge(plan, b, off, err);
 	if (!elf_is(b))
-		return err_set(err, ENOEXEC, "%s: a multiboot image that is neither ELF nor gives its load "
-			       "addresses", b->name);
+		return err_set(err, ENOEXEC,
+			       "%s: a multiboot image that is neither ELF nor gives its load "
+			       "addresses",
+			       b->name);
 	ret = elf_parse(b, &elf, err);
 	if (ret == 0)
 		ret = elf_entry(b, &elf, &plan->entry, err);
@@ -141,7 +167,8 @@ int multiboot_plan(struct boot_plan *plan, const struct boot_request *req, struc
 	int ret;
 
 	if (!multiboot_find(b, &off))
-		return err_set(err, ENOEXEC, "%s: has no multiboot header in its first 8 KiB", b->name);
+		return err_set(err, ENOEXEC, "%s: has no multiboot header in its first 8 KiB",
+			       b->name);
 	info = boot_plan_alloc(plan, OFF_CMDLINE, err);
 	if (!info)
 		return -ENOMEM;
@@ -149,7 +176,8 @@ int multiboot_plan(struct boot_plan *plan, const struct boot_request *req, struc
 	snprintf(argv0, sizeof(argv0), "%s ", base_name(b->name));
 	ret = plan_image(plan, b, off, err);
 	if (ret == 0)
-		ret = boot_plan_add(plan, "multiboot information", LOW_MULTIBOOT, info, OFF_CMDLINE, 0, err);
+		ret = boot_plan_add(plan, "multiboot information", LOW_MULTIBOOT, info, OFF_CMDLINE,
+				    0, err);
 	if (ret == 0)
 		ret = boot_plan_cmdline(plan, req, argv0, LOW_MULTIBOOT + OFF_CMDLINE,
 					LOW_MULTIBOOT_SIZE - OFF_CMDLINE, err);

@@ -1,4 +1,4 @@
-/* plan.c - building a boot plan: pieces of guest memory, checked when added, and picking the loader. */
+/* plan.c - building a boot plan: picking the loader, and pieces of guest memory, checked. */
 #include "vm/boot/internal.h"
 
 #include <errno.h>
@@ -52,18 +52,21 @@ int boot_plan_add(struct boot_plan *plan, const char *what, uint64_t gpa, const 
 	if (mem_len == 0)
 		return 0;
 	if (!in_low_ram(plan, gpa, mem_len))
-		return err_set(err, EFBIG,
-			       "the %s needs %llu KiB at %#llx, which is not RAM in a machine of %llu MiB"
-			       ": give it more memory (-m)", what, (unsigned long long)mem_len >> 10,
-			       (unsigned long long)gpa, (unsigned long long)plan->ram >> 20);
+		return err_set(
+			err, EFBIG,
+			"the %s needs %llu KiB at %#llx, which is not RAM in a machine of %llu MiB"
+			": give it more memory (-m)",
+			what, (unsigned long long)mem_len >> 10, (unsigned long long)gpa,
+			(unsigned long long)plan->ram >> 20);
 	for (unsigned i = 0; i < plan->n_pieces; i++) {
 		const struct boot_piece *p = &plan->piece[i];
 
 		if (overlap(gpa, mem_len, p->gpa, p->mem_len))
 			return err_set(err, ENOEXEC,
-				       "the %s at %#llx..%#llx overlaps the %s at %#llx..%#llx", what,
-				       (unsigned long long)gpa, (unsigned long long)(gpa + mem_len),
-				       p->what, (unsigned long long)p->gpa,
+				       "the %s at %#llx..%#llx overlaps the %s at %#llx..%#llx",
+				       what, (unsigned long long)gpa,
+				       (unsigned long long)(gpa + mem_len), p->what,
+				       (unsigned long long)p->gpa,
 				       (unsigned long long)(p->gpa + p->mem_len));
 	}
 	if (plan->n_pieces == BOOT_PIECES)
@@ -107,9 +110,11 @@ int boot_plan_initrd(struct boot_plan *plan, const struct boot_request *req, uin
 		return 0;
 	if (boot_plan_find_high(plan, b->size, limit, gpa) < 0)
 		return err_set(err, EFBIG,
-			       "%s: the initrd's %llu KiB do not fit beside the kernel in a machine of %llu "
-			       "MiB (below %#llx): give it more memory (-m)", b->name,
-			       (unsigned long long)b->size >> 10, (unsigned long long)plan->ram >> 20,
+			       "%s: the initrd's %llu KiB do not fit beside the kernel in a "
+			       "machine of %llu "
+			       "MiB (below %#llx): give it more memory (-m)",
+			       b->name, (unsigned long long)b->size >> 10,
+			       (unsigned long long)plan->ram >> 20,
 			       (unsigned long long)min_u64(limit, boot_low_ram_end(plan->ram)));
 	return boot_plan_add(plan, "initrd", *gpa, b->data, b->size, b->size, err);
 }
@@ -122,7 +127,8 @@ int boot_plan_cmdline(struct boot_plan *plan, const struct boot_request *req, co
 	char *buf;
 
 	if (skip + len + 1 > room)
-		return err_set(err, EINVAL, "the command line has %zu bytes, this kernel takes at most %llu",
+		return err_set(err, EINVAL,
+			       "the command line has %zu bytes, this kernel takes at most %llu",
 			       skip + len, (unsigned long long)room - 1);
 	buf = boot_plan_alloc(plan, skip + len + 1, err);
 	if (!buf)
@@ -137,13 +143,14 @@ static const uint64_t boot_gdt[] = {
 	0x00cf9b000000ffff, /* 0x08: 32-bit code, flat */
 	0x00af9b000000ffff, /* 0x10: 64-bit code */
 	0x00cf93000000ffff, /* 0x18: data, flat */
-	0x00008b0000000067, /* 0x20: busy TSS at 0: present only because the architecture wants one */
+	0x00008b0000000067, /* 0x20: busy TSS at 0, for the architecture's sake */
 	0,
 };
 
 int boot_plan_gdt(struct boot_plan *plan, struct err *err)
 {
-	return boot_plan_add(plan, "GDT", LOW_GDT, boot_gdt, sizeof(boot_gdt), sizeof(boot_gdt), err);
+	return boot_plan_add(plan, "GDT", LOW_GDT, boot_gdt, sizeof(boot_gdt), sizeof(boot_gdt),
+			     err);
 }
 
 static int plan_elf(struct boot_plan *plan, const struct boot_request *req, struct err *err)
@@ -175,16 +182,19 @@ static int plan_any(struct boot_plan *plan, const struct boot_request *req, stru
 		return multiboot_plan(plan, req, err);
 	if (linux_is_bzimage(k)) {
 		if (req->how == VM_BOOT_PVH)
-			return err_set(err, ENOEXEC,
-				       "%s: a bzImage has no PVH entry point: boot it as Linux, or give "
-				       "the vmlinux", k->name);
+			return err_set(
+				err, ENOEXEC,
+				"%s: a bzImage has no PVH entry point: boot it as Linux, or give "
+				"the vmlinux",
+				k->name);
 		return linux_plan_bzimage(plan, req, req->how == VM_BOOT_LINUX_ORIGINAL, err);
 	}
 	if (req->how == VM_BOOT_AUTO && multiboot_find(k, &off))
 		return multiboot_plan(plan, req, err);
 	if (elf_is(k) && req->how == VM_BOOT_LINUX_ORIGINAL)
-		return err_set(err, ENOEXEC, "%s: an ELF image has no decompressor of its own: boot it as "
-			       "Linux", k->name);
+		return err_set(err, ENOEXEC,
+			       "%s: an ELF image has no decompressor of its own: boot it as Linux",
+			       k->name);
 	if (elf_is(k))
 		return plan_elf(plan, req, err);
 	if (linux_wanted && multiboot_find(k, &off))

@@ -1,6 +1,7 @@
 /*
- * pvh.c - the PVH direct boot ABI (Xen, docs/misc/pvh.pandoc; xen/include/public/arch-x86/hvm/start_info.h):
- * an ELF note names a 32-bit entry point, and EBX points to a start info structure.
+ * pvh.c - the PVH direct boot ABI (Xen, docs/misc/pvh.pandoc;
+ * xen/include/public/arch-x86/hvm/start_info.h): an ELF note names a 32-bit entry point, and EBX
+ * points to a start info structure.
  */
 #include "vm/boot/internal.h"
 
@@ -45,11 +46,12 @@ static int pvh_entry(const struct boot_bytes *b, const struct elf_image *elf, ui
 	struct boot_bytes desc;
 
 	if (!elf_note(b, elf, "Xen", XEN_NOTE_PHYS32_ENTRY, &desc))
-		return err_set(err, ENOEXEC, "%s: has no PVH entry point (ELF note Xen %d): boot it another "
-			       "way", b->name, XEN_NOTE_PHYS32_ENTRY);
+		return err_set(err, ENOEXEC,
+			       "%s: has no PVH entry point (ELF note Xen %d): boot it another way",
+			       b->name, XEN_NOTE_PHYS32_ENTRY);
 	if (desc.size != 4 && desc.size != 8)
-		return err_set(err, ENOEXEC, "%s: damaged: the PVH note has %llu bytes, not 4 or 8", b->name,
-			       (unsigned long long)desc.size);
+		return err_set(err, ENOEXEC, "%s: damaged: the PVH note has %llu bytes, not 4 or 8",
+			       b->name, (unsigned long long)desc.size);
 	*entry = desc.size == 4 ? get_le32(desc.data) : get_le64(desc.data);
 	for (unsigned i = 0; i < elf->n; i++) {
 		const struct elf_segment *s = &elf->seg[i];
@@ -57,8 +59,9 @@ static int pvh_entry(const struct boot_bytes *b, const struct elf_image *elf, ui
 		if (s->type == ELF_PT_LOAD && *entry >= s->paddr && *entry - s->paddr < s->filesz)
 			return 0;
 	}
-	return err_set(err, ENOEXEC, "%s: damaged: the PVH entry point %#llx is outside every segment",
-		       b->name, (unsigned long long)*entry);
+	return err_set(err, ENOEXEC,
+		       "%s: damaged: the PVH entry point %#llx is outside every segment", b->name,
+		       (unsigned long long)*entry);
 }
 
 int pvh_plan(struct boot_plan *plan, const struct boot_request *req, const struct elf_image *elf,

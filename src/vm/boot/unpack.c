@@ -1,8 +1,9 @@
 /*
  * unpack.c - the compressed streams that Linux kernels are packed with.
  *
- * The caller knows the unpacked size beforehand (Linux appends it to the stream), so output goes to one
- * buffer of that size, and both too little and too much data are errors: no stream can grow without bound.
+ * The caller knows the unpacked size beforehand (Linux appends it to the stream), so output goes to
+ * one buffer of that size, and both too little and too much data are errors: no stream can grow
+ * without bound.
  */
 #include "vm/boot/internal.h"
 
@@ -32,10 +33,14 @@ enum unpack_kind unpack_detect(const uint8_t *p, size_t len)
 		uint8_t len;
 		char magic[8];
 	} known[] = {
-		{UNPACK_GZIP, 3, "\x1f\x8b\x08"}, {UNPACK_XZ, 6, "\xfd" "7zXZ"},
-		{UNPACK_ZSTD, 4, "\x28\xb5\x2f\xfd"}, {UNPACK_LZ4, 4, "\x02\x21\x4c\x18"},
-		{UNPACK_BZIP2, 3, "BZh"}, {UNPACK_LZO, 4, "\x89LZO"}, {UNPACK_NONE, 4, "\177ELF"},
-		/* lzma "alone": lc/lp/pb of 3/0/2, then a dictionary size whose low bytes are zero */
+		{UNPACK_GZIP, 3, "\x1f\x8b\x08"},
+		{UNPACK_XZ, 6, "\xfd\x37zXZ"},
+		{UNPACK_ZSTD, 4, "\x28\xb5\x2f\xfd"},
+		{UNPACK_LZ4, 4, "\x02\x21\x4c\x18"},
+		{UNPACK_BZIP2, 3, "BZh"},
+		{UNPACK_LZO, 4, "\x89LZO"},
+		{UNPACK_NONE, 4, "\177ELF"},
+		/* lzma "alone": lc/lp/pb of 3/0/2, then a dictionary size, low bytes zero */
 		{UNPACK_LZMA, 3, "\x5d\0\0"},
 	};
 
@@ -68,8 +73,10 @@ static void report(const struct stream *s, size_t done)
 static int damaged(const struct stream *s, const char *kind, size_t in, size_t out, const char *why)
 {
 	return err_set(s->err, ENOEXEC,
-		       "damaged: the %s payload cannot be unpacked: %s at byte %zu of %zu (%zu of %zu bytes "
-		       "were unpacked)", kind, why, in, s->len, out, s->dst_len);
+		       "damaged: the %s payload cannot be unpacked: %s at byte %zu of %zu (%zu of "
+		       "%zu bytes "
+		       "were unpacked)",
+		       kind, why, in, s->len, out, s->dst_len);
 }
 
 static int unpack_gzip(const struct stream *s)
@@ -99,8 +106,10 @@ static int unpack_gzip(const struct stream *s)
 	in_left = (size_t)(z.next_in - s->src);
 	inflateEnd(&z);
 	if (ret != Z_STREAM_END || out != s->dst_len)
-		return damaged(s, "gzip", in_left, out, ret == Z_STREAM_END ? "the stream ends early" :
-			       ret == Z_BUF_ERROR ? "the stream and its size differ" : "bad data");
+		return damaged(s, "gzip", in_left, out,
+			       ret == Z_STREAM_END  ? "the stream ends early"
+			       : ret == Z_BUF_ERROR ? "the stream and its size differ"
+						    : "bad data");
 	return 0;
 }
 
@@ -197,8 +206,8 @@ static int unpack_lz4(const struct stream *s)
 			continue;
 		if (!range_within(pos, block, s->len) || block > INT32_MAX)
 			return damaged(s, "lz4", pos, out, "a block is larger than the stream");
-		n = LZ4_decompress_safe((const char *)s->src + pos, (char *)s->dst + out, (int)block,
-					(int)room);
+		n = LZ4_decompress_safe((const char *)s->src + pos, (char *)s->dst + out,
+					(int)block, (int)room);
 		if (n <= 0)
 			return damaged(s, "lz4", pos, out, "bad data");
 		pos += block;
