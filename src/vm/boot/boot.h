@@ -2,12 +2,12 @@
  * boot.h - from an image file to a guest that is about to execute its first instruction.
  *
  * Theory of operation. Loading has two steps, because a guest that resets is loaded again:
- *   - boot_plan_make() looks at hostile bytes once and produces a plan: which bytes go where in guest
- *     memory, and the CPU state at the entry point. It needs no machine, so unit tests and the
- *     fuzzer run it alone.
- *   - boot_plan_load() and boot_plan_enter() carry a plan out, any number of times. They cannot meet
- *     bad input any more: every piece was checked against the memory layout when planned.
- * Pieces never overlap and lie in RAM below 4 GiB; what a piece does not fill is zero after a reset.
+ *   - boot_plan_make() looks at hostile bytes once and produces a plan: which bytes go where in
+ *     guest memory, and the CPU state at the entry point. It needs no machine, so unit tests and
+ *     the fuzzer run it alone.
+ *   - boot_plan_load() and boot_plan_enter() carry a plan out, any number of times. They cannot
+ *     meet bad input any more: every piece was checked against the memory layout when planned.
+ * Pieces never overlap and lie in RAM below 4 GiB; what no piece fills is zero after a reset.
  */
 #ifndef RINGER_VM_BOOT_BOOT_H
 #define RINGER_VM_BOOT_BOOT_H
@@ -89,7 +89,7 @@ struct boot_request {
 	void *progress_ctx;
 };
 
-/* The plan refers to the request's bytes: they must outlive it. On failure there is nothing to free. */
+/* The plan refers to the request's bytes: they must outlive it. A failure leaves nothing to free. */
 int boot_plan_make(struct boot_plan *plan, const struct boot_request *req,
 		   struct err *err) must_check;
 /* Adds bytes to a finished plan, e.g. the ACPI tables. */
