@@ -14,6 +14,7 @@
 
 #include "cli/console.h"
 #include "cli/json.h"
+#include "cli/outwatch.h"
 #include "cli/progress.h"
 #include "cli/relay.h"
 #include "cli/terminal.h"
@@ -24,6 +25,7 @@ struct run {
 	struct loop *loop;
 	struct vm *vm;
 	struct console console;
+	struct outwatch outwatch;
 	struct progress progress;
 	uint64_t ns; /* that the machine ran */
 };
@@ -159,6 +161,11 @@ static int make_machine(struct run *r, struct err *err)
 	return rc;
 }
 
+static bool uses_stdio(const struct run_options *o)
+{
+	return o->serial.kind == CHR_SPEC_STDIO || o->debugcon.kind == CHR_SPEC_STDIO;
+}
+
 static void stop_machine(void *ctx)
 {
 	vm_stop(ctx);
@@ -171,6 +178,8 @@ static int start(struct run *r, struct err *err)
 	signals_on_stop(stop_machine, r->vm);
 	if (r->o->serial.kind == CHR_SPEC_STDIO)
 		rc = console_start(&r->console, r->vm, err);
+	if (uses_stdio(r->o))
+		outwatch_start(&r->outwatch, r->vm, r->loop);
 	return rc ? rc : loop_start(r->loop, err);
 }
 
@@ -180,6 +189,7 @@ static void finish(struct run *r)
 	if (r->loop)
 		loop_stop(r->loop);
 	console_fini(&r->console);
+	outwatch_stop(&r->outwatch);
 	signals_on_stop(NULL, NULL);
 	if (r->vm)
 		vm_free(r->vm);
@@ -228,6 +238,9 @@ static int report(struct run *r, const struct vm_result *res)
 	struct cli *cli = r->cli;
 	int status = run_status(res), rc = CLI_OK;
 
+	if (res->end == VM_END_STOPPED && atomic_load(&r->outwatch.closed))
+		status = cli_fail(cli, CLI_HOST, "standard output was closed by its reader: the machine "
+				  "is stopped");
 	if (res->end == VM_END_TRIPLE_FAULT || res->end == VM_END_ERROR) {
 		cli_fail(cli, status, "%s", res->reason);
 		fputs(res->dump, cli->err);
