@@ -136,34 +136,40 @@ static int apply_choice(struct cpu_model *m, const struct host_cpu *h, const cha
 	return 0;
 }
 
+/* Cuts the first word off a list of words between commas: *list is then what follows, NULL at the end. */
+static int next_word(const char **list, char *word, size_t size, struct err *err)
+{
+	size_t len = strcspn(*list, ",");
+
+	if (!len || len >= size)
+		return err_set(err, EINVAL, "CPU model: bad feature \"%.*s\"", (int)len, *list);
+	memcpy(word, *list, len);
+	word[len] = '\0';
+	*list = (*list)[len] ? *list + len + 1 : NULL;
+	return 0;
+}
+
 /* choices: "+a,-b,...", or NULL. */
 static int apply_choices(struct cpu_model *m, const struct host_cpu *h, const char *choices, struct err *err)
 {
+	const char *rest;
 	char word[40];
 	int ret;
 
-	for (const char *p = choices; p; p = strchr(p, ',')) {
-		size_t len;
-
-		p += *p == ',';
-		len = strcspn(p, ",");
-		if (!len || len >= sizeof(word))
-			return err_set(err, EINVAL, "CPU model: bad feature \"%.*s\"", (int)len, p);
-		memcpy(word, p, len);
-		word[len] = '\0';
-		ret = apply_choice(m, h, word, err);
+	for (rest = choices; rest;) {
+		ret = next_word(&rest, word, sizeof(word), err);
+		if (!ret)
+			ret = apply_choice(m, h, word, err);
 		if (ret)
 			return ret;
 	}
 	drop_unsupported(m);
-	for (const char *p = choices; p; p = strchr(p, ',')) {
+	for (rest = choices; rest;) {
 		const struct cpuid_feature *f;
-		size_t len;
 
-		p += *p == ',';
-		len = strcspn(p, ",");
-		memcpy(word, p, len);
-		word[len] = '\0';
+		ret = next_word(&rest, word, sizeof(word), err);
+		if (ret)
+			return ret;
 		f = cpuid_feature_find(word + 1);
 		if (word[0] == '+' && f && !cpu_has(m, f->feature))
 			return err_set(err, EINVAL, "CPU feature %s builds on one that is left out", f->name);

@@ -70,7 +70,8 @@ struct insn {
 /*
  * The row of a decoded instruction, its operands considered: far JMP/CALL/RET, MOV to and from control, debug
  * and segment registers, PUSH and POP of segment registers, MOVSD and CMPSD (string or SSE2), register forms
- * of compress and expand, EVEX instructions with a masked memory operand. Never NULL.
+ * of compress and expand, EVEX instructions with a masked memory operand, instruction sets long gone (3DNow!,
+ * XOP). Never NULL.
  */
 const struct insn_info *insn_form_info(const struct insn *i);
 

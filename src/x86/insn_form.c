@@ -27,6 +27,7 @@ FORM(far_call, CALL, BEHAVIOUR_SENSITIVE, EMULATE,
      "Loads CS through the monitor's descriptor tables, call gates included, and shows the real CPL on the stack");
 FORM(far_ret, RET, BEHAVIOUR_SENSITIVE, EMULATE,
      "Loads CS through the monitor's descriptor tables; whether it changes privilege depends on the real CPL");
+FORM(gone, INVALID, INNOCUOUS, UD, "Of an instruction set that current CPUs have dropped; no CPU model offers it");
 FORM(native, INVALID, INNOCUOUS, NATIVE, NULL);
 FORM(masked_mem, INVALID, INNOCUOUS, VECTOR_MEM,
      "A masked-off element must not be read, written or faulted on, so memory is touched by element");
@@ -102,10 +103,38 @@ static const struct insn_info *vector_form(const struct insn *i, const struct in
 	return info;
 }
 
+/* Whole instruction sets that no model offers and that hold nothing sensitive. */
+static bool gone_set(ZydisISASet set)
+{
+	switch (set) {
+	case ZYDIS_ISA_SET_AMD3DNOW:
+	case ZYDIS_ISA_SET_XOP:
+	case ZYDIS_ISA_SET_TBM:
+	case ZYDIS_ISA_SET_FMA4:
+	case ZYDIS_ISA_SET_AVX512ER_512:
+	case ZYDIS_ISA_SET_AVX512ER_SCALAR:
+	case ZYDIS_ISA_SET_AVX512PF_512:
+	case ZYDIS_ISA_SET_AVX512_4FMAPS_512:
+	case ZYDIS_ISA_SET_AVX512_4FMAPS_SCALAR:
+	case ZYDIS_ISA_SET_AVX512_4VNNIW_512:
+	case ZYDIS_ISA_SET_KNCE:
+	case ZYDIS_ISA_SET_KNCJKBR:
+	case ZYDIS_ISA_SET_KNCSTREAM:
+	case ZYDIS_ISA_SET_KNCV:
+	case ZYDIS_ISA_SET_KNC_MISC:
+	case ZYDIS_ISA_SET_KNC_PF_HINT:
+		return true;
+	default:
+		return false;
+	}
+}
+
 const struct insn_info *insn_form_info(const struct insn *i)
 {
 	const struct insn_info *info = insn_info(i->z.mnemonic), *form = NULL;
 
+	if (gone_set(i->z.meta.isa_set))
+		return &gone;
 	switch (i->z.mnemonic) {
 	case ZYDIS_MNEMONIC_MOV:
 		form = mov_form(i);
