@@ -85,38 +85,64 @@ static void model_rows(struct doctor *d)
 	}
 }
 
-/* Appends to a list of words in text. */
-static void add_word(char *text, size_t len, const char *word)
-{
-	size_t at = strlen(text);
+/* Feature names, as text and as JSON. */
+struct words {
+	char text[2048];
+	cJSON *array;
+};
 
-	snprintf(text + at, len - at, "%s%s", at ? " " : "", word);
+static void add_word(struct words *w, const char *word)
+{
+	size_t at = strlen(w->text);
+
+	snprintf(w->text + at, sizeof(w->text) - at, "%s%s", at ? " " : "", word);
+	if (w->array)
+		cJSON_AddItemToArray(w->array, cJSON_CreateString(word));
+}
+
+static void collect_features(unsigned level, const struct host_cpu *h, struct words *offered,
+			     struct words *lacking)
+{
+	const struct cpuid_feature *c;
+
+	for (unsigned i = 0; (c = cpuid_feature_at(i)); i++) {
+		bool lacks = c->kind == FEATURE_NATIVE && !host_has(h, c->feature);
+
+		if (c->level == level)
+			add_word(lacks ? lacking : offered, c->name);
+	}
 }
 
 /* What a model of that level has more than the level below, and what of it this host cannot give. */
+static void feature_row(struct doctor *d, const char *name, unsigned level, const struct host_cpu *h)
+{
+	struct words offered = {"", NULL}, lacking = {"", NULL};
+	char why[2100] = "";
+	cJSON *j;
+
+	if (d->array) {
+		j = cJSON_CreateObject();
+		cJSON_AddStringToObject(j, "name", name);
+		offered.array = cJSON_AddArrayToObject(j, "offered");
+		lacking.array = cJSON_AddArrayToObject(j, "lacking");
+		cJSON_AddItemToArray(d->array, j);
+		collect_features(level, h, &offered, &lacking);
+		return;
+	}
+	collect_features(level, h, &offered, &lacking);
+	if (lacking.text[0])
+		snprintf(why, sizeof(why), "not on this host: %s", lacking.text);
+	row(d, FINDING_OK, name, name, offered.text, why);
+}
+
 static void feature_rows(struct doctor *d)
 {
-	static const char *const names[] = {"never", "x86-64", "x86-64-v2", "x86-64-v3", "x86-64-v4",
-					    "host"};
-	const struct cpuid_feature *c;
+	static const char *const names[] = {"x86-64", "x86-64-v2", "x86-64-v3", "x86-64-v4", "host"};
 	struct host_cpu h;
 
 	host_cpu_read(&h);
-	for (unsigned level = 1; level < ARRAY_SIZE(names); level++) {
-		char offered[2048] = "", lacking[1024] = "", why[1100] = "";
-
-		for (unsigned i = 0; (c = cpuid_feature_at(i)); i++) {
-			if (c->level != level)
-				continue;
-			if (c->kind == FEATURE_NATIVE && !host_has(&h, c->feature))
-				add_word(lacking, sizeof(lacking), c->name);
-			else
-				add_word(offered, sizeof(offered), c->name);
-		}
-		if (lacking[0])
-			snprintf(why, sizeof(why), "not on this host: %s", lacking);
-		row(d, FINDING_OK, names[level], names[level], offered, why);
-	}
+	for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
+		feature_row(d, names[i], i + 1, &h);
 }
 
 static void engine_rows(struct doctor *d)

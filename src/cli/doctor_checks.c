@@ -133,6 +133,20 @@ static void look_memory(struct finding *f)
 		set(f, FINDING_NOTE, "little: give machines less with --memory");
 }
 
+/* Of a container, as seen from inside; a limit of a folder above shows only from outside. */
+static void look_memory_limit(struct finding *f)
+{
+	char line[32];
+
+	read_line("/sys/fs/cgroup/memory.max", line, sizeof(line));
+	if (line[0] < '0' || line[0] > '9') {
+		snprintf(f->value, sizeof(f->value), "none");
+		return;
+	}
+	snprintf(f->value, sizeof(f->value), "%llu MiB", strtoull(line, NULL, 10) >> 20);
+	set(f, FINDING_NOTE, "the control group's limit: a machine that grows past it is killed");
+}
+
 static void look_overcommit(struct finding *f)
 {
 	char mode[16];
@@ -243,6 +257,7 @@ const struct doctor_check doctor_checks[] = {
 	{"Hypervisor below", "hypervisor", look_host_vm},
 	{"Time-stamp counter", "tsc", look_tsc},
 	{"Memory", "memory", look_memory},
+	{"Memory limit", "memory_limit", look_memory_limit},
 	{"Overcommit mode", "overcommit", look_overcommit},
 	{"Huge pages (THP)", "thp", look_thp},
 	{"Mappings allowed", "max_map_count", look_max_map},
