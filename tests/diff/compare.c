@@ -1,0 +1,315 @@
+/*
+ * compare.c - whether two results of a case agree.
+ *
+ * Left out, with the reason:
+ * - RF in saved RFLAGS: which faults set it differs between vendors, and Linux shows its own.
+ * - Bits 63..32 of registers after 32-bit code: undefined by the architecture.
+ * - The P bit of a page fault at a kernel address: Linux always reports it set, to hide its mappings.
+ * - Error codes of vectors that have none, and of #AC, where it is always 0.
+ * - XSAVE images: XSTATE_BV says which components the CPU tracked as in use, which is its own business. Two
+ *   images agree when they restore the same state.
+ * Flags that the architecture leaves undefined are compared too, but reported apart.
+ */
+#include <inttypes.h>
+#include <string.h>
+
+#include "case.h"
+
+struct cmp {
+	const struct diff_case *c;
+	FILE *out;
+	struct diff_verdict v;
+};
+
+static void differ(struct cmp *m, const char *field, uint64_t a, uint64_t b)
+{
+	if (!m->v.mismatch && !m->v.undefined)
+		snprintf(m->v.field, sizeof(m->v.field), "%s", field);
+	m->v.mismatch = true;
+	if (m->out)
+		fprintf(m->out, "  %-10s native %016" PRIx64 "  engine %016" PRIx64 "\n", field, a, b);
+}
+
+static void check(struct cmp *m, const char *field, uint64_t a, uint64_t b)
+{
+	if (a != b)
+		differ(m, field, a, b);
+}
+
+static void check_bytes(struct cmp *m, const char *field, const uint8_t *a, const uint8_t *b, size_t len)
+{
+	if (!memcmp(a, b, len))
+		return;
+	differ(m, field, 0, 0);
+	for (unsigned side = 0; m->out && side < 2; side++) {
+		fprintf(m->out, "    %s", side ? "engine " : "native ");
+		for (size_t i = len; i-- > 0;)
+			fprintf(m->out, "%02x%s", (side ? b : a)[i], i && i % 8 == 0 ? "_" : "");
+		fprintf(m->out, "\n");
+	}
+}
+
+static const char *const gpr_name[16] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
+					 "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"};
+
+static void compare_flags(struct cmp *m, uint64_t a, uint64_t b)
+{
+	uint64_t diff = (a ^ b) & ~(uint64_t)FLAG_RF;
+
+	if (diff & ~(uint64_t)m->c->undefined)
+		differ(m, "rflags", a, b);
+	else if (diff)
+		m->v.undefined = true;
+}
+
+static void compare_integer(struct cmp *m, const struct diff_result *a, const struct diff_result *b)
+{
+	bool wide = m->c->mode == X86_MODE_64;
+	uint64_t mask = wide ? ~0ULL : 0xffffffff;
+
+	for (unsigned i = 0; i < (wide ? 16 : 8); i++)
+		check(m, gpr_name[i], a->gpr[i] & mask, b->gpr[i] & mask);
+	check(m, "rip", a->rip, b->rip);
+	compare_flags(m, a->rflags, b->rflags);
+	check(m, "cs", a->cs, b->cs);
+	check(m, "ss", a->ss, b->ss);
+	check(m, "ds", a->ds, b->ds);
+	check(m, "es", a->es, b->es);
+	check(m, "fs", a->fs, b->fs);
+	check(m, "gs", a->gs, b->gs);
+	check(m, "fs_base", a->fs_base, b->fs_base);
+	check(m, "gs_base", a->gs_base, b->gs_base);
+}
+
+static bool has_error(uint8_t vector)
+{
+	return vector == EXC_DF || (vector >= EXC_TS && vector <= EXC_PF);
+}
+
+static void compare_fault(struct cmp *m, const struct diff_result *a, const struct diff_result *b)
+{
+	uint32_t mask = ~0u;
+
+	check(m, "vector", a->vector, b->vector);
+	if (a->vector != b->vector)
+		return;
+	if (a->vector == EXC_PF) {
+		check(m, "cr2", a->cr2, b->cr2);
+		if (a->cr2 >> 63)
+			mask = ~(uint32_t)PF_P;
+	}
+	if (has_error(a->vector))
+		check(m, "error", a->error & mask, b->error & mask);
+}
+
+static uint64_t field(const uint8_t *fx, unsigned at, unsigned len)
+{
+	uint64_t v = 0;
+
+	memcpy(&v, fx + at, len);
+	return v;
+}
+
+static void compare_fpu(struct cmp *m, const struct diff_fpu *a, const struct diff_fpu *b)
+{
+	static const struct {
+		const char *name;
+		uint8_t at, len;
+	} head[] = {{"fcw", 0, 2}, {"fsw", 2, 2}, {"ftw", 4, 1}, {"fop", 6, 2},
+		    {"fip", 8, 8}, {"fdp", 16, 8}, {"mxcsr", 24, 4}};
+	char name[16];
+
+	for (unsigned i = 0; i < ARRAY_SIZE(head); i++) {
+		unsigned len = m->c->mode == X86_MODE_64 || head[i].len < 8 ? head[i].len : 4;
+
+		check(m, head[i].name, field(a->fx, head[i].at, len), field(b->fx, head[i].at, len));
+	}
+	for (unsigned i = 0; i < 8; i++) {
+		snprintf(name, sizeof(name), "st%u", i);
+		check_bytes(m, name, a->fx + 32 + 16 * i, b->fx + 32 + 16 * i, 10);
+	}
+	for (unsigned i = 0; i < 32; i++) {
+		snprintf(name, sizeof(name), "zmm%u", i);
+		check_bytes(m, name, a->zmm[i], b->zmm[i], 64);
+	}
+	for (unsigned i = 0; i < 8; i++) {
+		snprintf(name, sizeof(name), "k%u", i);
+		check(m, name, a->k[i], b->k[i]);
+	}
+}
+
+static uint64_t line_va(uint32_t index)
+{
+	return arena_page[index / 64].va + (uint64_t)(index % 64) * 64;
+}
+
+static void compare_memory(struct cmp *m, const struct diff_result *a, const struct diff_result *b)
+{
+	uint32_t n = a->ndirty < b->ndirty ? a->ndirty : b->ndirty;
+	char name[32];
+
+	for (uint32_t i = 0; i < n && i < DIFF_DIRTY_MAX; i++) {
+		if (a->dirty[i].index != b->dirty[i].index) {
+			differ(m, "memory", line_va(a->dirty[i].index), line_va(b->dirty[i].index));
+			return;
+		}
+		snprintf(name, sizeof(name), "[%" PRIx64 "]", line_va(a->dirty[i].index));
+		check_bytes(m, name, a->dirty[i].data, b->dirty[i].data, 64);
+	}
+	check(m, "lines", a->ndirty, b->ndirty);
+}
+
+/* What the pages hold after a case: the template and the dirty lines. */
+static void rebuild(const struct diff_shared *sh, const struct diff_case *c, const struct diff_result *r,
+		    uint8_t *arena)
+{
+	memcpy(arena, sh->template[c->template], ARENA_SIZE);
+	for (uint32_t i = 0; i < r->ndirty && i < DIFF_DIRTY_MAX; i++)
+		memcpy(arena + (size_t)r->dirty[i].index * 64, r->dirty[i].data, 64);
+}
+
+/* An XSAVE image as it was written, reduced to what it restores. */
+static void normal_image(const struct diff_shared *sh, const uint8_t *img, uint8_t *out)
+{
+	const struct xstate_layout *x = &sh->model.xstate;
+	uint8_t standard[DIFF_IMAGE_SIZE];
+	uint64_t bv, comp;
+	unsigned at = 576;
+
+	memcpy(&bv, img + 512, 8);
+	memcpy(&comp, img + 520, 8);
+	memcpy(standard, img, DIFF_IMAGE_SIZE);
+	if (comp >> 63) {
+		memset(standard + 576, 0, DIFF_IMAGE_SIZE - 576);
+		for (unsigned i = 2; i < 8; i++) {
+			if (!(comp >> i & 1) || !x->size[i])
+				continue;
+			if (bv >> i & 1)
+				memcpy(standard + x->offset[i], img + at, x->size[i]);
+			at += x->size[i];
+		}
+	}
+	fpu_from_xsave(x, standard, bv, (struct diff_fpu *)out);
+}
+
+static bool xsave_agrees(const struct diff_shared *sh, const struct diff_case *c, const struct diff_result *a,
+			 const struct diff_result *b)
+{
+	static _Thread_local uint8_t ma[ARENA_SIZE], mb[ARENA_SIZE];
+	static _Thread_local _Alignas(64) uint8_t ia[sizeof(struct diff_fpu)], ib[sizeof(struct diff_fpu)];
+	uint64_t off = c->image_addr - DIFF_DATA;
+
+	if (off > 0x2000 - DIFF_IMAGE_SIZE)
+		return false;
+	rebuild(sh, c, a, ma);
+	rebuild(sh, c, b, mb);
+	normal_image(sh, ma + off, ia);
+	normal_image(sh, mb + off, ib);
+	if (memcmp(ia, ib, sizeof(ia)) || memcmp(ma + off + 520, mb + off + 520, 56))
+		return false;
+	memcpy(mb + off, ma + off, DIFF_IMAGE_SIZE);
+	return !memcmp(ma, mb, ARENA_SIZE);
+}
+
+struct diff_verdict case_compare(const struct diff_shared *sh, const struct diff_case *c,
+				 const struct diff_result *a, const struct diff_result *b, FILE *out)
+{
+	struct cmp m = {.c = c, .out = out};
+
+	check(&m, "outcome", a->outcome, b->outcome);
+	if (a->outcome != b->outcome || a->outcome == OUT_TIMEOUT || a->outcome == OUT_BROKEN)
+		return m.v;
+	if (a->outcome == OUT_FAULT)
+		compare_fault(&m, a, b);
+	compare_integer(&m, a, b);
+	compare_fpu(&m, &a->fpu, &b->fpu);
+	if (!(c->flags & CASE_XSAVE) || !xsave_agrees(sh, c, a, b))
+		compare_memory(&m, a, b);
+	return m.v;
+}
+
+void case_disassemble(const struct diff_case *c, FILE *out)
+{
+	ZydisMachineMode mode = c->mode == X86_MODE_64 ? ZYDIS_MACHINE_MODE_LONG_64
+						       : ZYDIS_MACHINE_MODE_LEGACY_32;
+	uint64_t ip = DIFF_CODE + c->code_off;
+	ZydisDisassembledInstruction d;
+
+	for (size_t at = 0; at < c->code_len;) {
+		size_t len = 1;
+		bool ok = ZYAN_SUCCESS(
+			ZydisDisassembleIntel(mode, ip + at, c->code + at, c->code_len - at, &d));
+
+		if (ok)
+			len = d.info.length;
+		fprintf(out, "  %08" PRIx64 "  ", ip + at);
+		for (size_t i = 0; i < len; i++)
+			fprintf(out, "%02x", c->code[at + i]);
+		fprintf(out, "%*s  %s\n", (int)(30 - 2 * len), "", ok ? d.text : "(bad)");
+		at += len;
+	}
+}
+
+static void print_regs(const uint64_t *gpr, FILE *out)
+{
+	for (unsigned i = 0; i < 16; i++)
+		fprintf(out, "  %-3s %016" PRIx64 "%s", gpr_name[i], gpr[i], i % 4 == 3 ? "\n" : "");
+}
+
+static void print_fpu(const struct diff_fpu *f, FILE *out)
+{
+	fprintf(out, "  fcw %04" PRIx64 " fsw %04" PRIx64 " ftw %02x fop %03" PRIx64 " fip %" PRIx64 " fdp %" PRIx64
+		" mxcsr %" PRIx64 "\n", field(f->fx, 0, 2), field(f->fx, 2, 2), f->fx[4], field(f->fx, 6, 2),
+		field(f->fx, 8, 8), field(f->fx, 16, 8), field(f->fx, 24, 4));
+	for (unsigned i = 0; i < 8; i++)
+		fprintf(out, "  st%u %04" PRIx64 ":%016" PRIx64 "  k%u %016" PRIx64 "\n", i,
+			field(f->fx, 40 + 16 * i, 2), field(f->fx, 32 + 16 * i, 8), i, f->k[i]);
+	for (unsigned i = 0; i < 32; i++) {
+		fprintf(out, "  zmm%-2u", i);
+		for (unsigned j = 8; j-- > 0;)
+			fprintf(out, " %016" PRIx64, field(f->zmm[i], 8 * j, 8));
+		fprintf(out, "\n");
+	}
+}
+
+void case_print(const struct diff_case *c, FILE *out)
+{
+	static const char *const kind[] = {"form", "mutated", "sequence"};
+
+	fprintf(out, "case %" PRIu64 " (%s, %s-bit mode), code at %x:\n", c->number, kind[c->kind],
+		c->mode == X86_MODE_64 ? "64" : "32", DIFF_CODE + c->code_off);
+	case_disassemble(c, out);
+	fprintf(out, "start:\n");
+	print_regs(c->gpr, out);
+	fprintf(out, "  rflags %" PRIx64 "  fs_base %" PRIx64 "  gs_base %" PRIx64 "  template %u\n", c->rflags,
+		c->fs_base, c->gs_base, c->template);
+	for (unsigned i = 0; i < c->npokes; i++)
+		fprintf(out, "  [%" PRIx64 "] = %" PRIx64 " (%u bytes)\n", c->poke[i].addr, c->poke[i].value,
+			c->poke[i].len);
+	if (c->image < DIFF_IMAGES)
+		fprintf(out, "  [%" PRIx64 "] = XSAVE image %u\n", c->image_addr, c->image);
+	print_fpu(&c->fpu, out);
+}
+
+void result_print(const struct diff_result *r, const char *who, FILE *out)
+{
+	static const char *const outcome[] = {"did not run", "exit", "fault", "timeout", "broken"};
+
+	fprintf(out, "%s: %s", who, outcome[r->outcome]);
+	if (r->outcome == OUT_FAULT)
+		fprintf(out, " vector %u error %x cr2 %" PRIx64, r->vector, r->error, r->cr2);
+	fprintf(out, " %s\n", r->outcome == OUT_BROKEN ? r->why : "");
+	if (r->outcome != OUT_EXIT && r->outcome != OUT_FAULT)
+		return;
+	print_regs(r->gpr, out);
+	fprintf(out, "  rip %" PRIx64 "  rflags %" PRIx64 "  cs %x ss %x ds %x es %x fs %x gs %x", r->rip, r->rflags,
+		r->cs, r->ss, r->ds, r->es, r->fs, r->gs);
+	fprintf(out, "  fs_base %" PRIx64 "  gs_base %" PRIx64 "\n", r->fs_base, r->gs_base);
+	print_fpu(&r->fpu, out);
+	for (uint32_t i = 0; i < r->ndirty && i < DIFF_DIRTY_MAX; i++) {
+		fprintf(out, "  [%" PRIx64 "]", line_va(r->dirty[i].index));
+		for (unsigned j = 8; j-- > 0;)
+			fprintf(out, " %016" PRIx64, field(r->dirty[i].data, 8 * j, 8));
+		fprintf(out, "\n");
+	}
+}
