@@ -1,6 +1,6 @@
 /*
- * dev_fakes.h - what device tests run on: an event loop whose time the test moves, and lines that remember.
- * Include once, in the test program; do not link libhost.
+ * dev_fakes.h - what device tests run on: an event loop whose time the test moves, and lines that
+ * remember. Include once, in the test program; do not link libhost.
  */
 #ifndef RINGER_TESTS_DEV_FAKES_H
 #define RINGER_TESTS_DEV_FAKES_H
@@ -38,7 +38,7 @@ uint64_t host_now_ns(void)
 
 void loop_timer_init(struct loop_timer *t, struct loop *loop, void (*fn)(void *ctx), void *ctx)
 {
-	*t = (struct loop_timer){ .loop = loop, .fn = fn, .ctx = ctx };
+	*t = (struct loop_timer){.loop = loop, .fn = fn, .ctx = ctx};
 }
 
 void loop_timer_cancel(struct loop_timer *t)
@@ -99,8 +99,8 @@ static inline void fake_line_set(void *ctx, unsigned n, bool level)
 
 static inline struct irq_line fake_line(struct fake_line *l)
 {
-	*l = (struct fake_line){ 0 };
-	return (struct irq_line){ .set = fake_line_set, .ctx = l };
+	*l = (struct fake_line){0};
+	return (struct irq_line){.set = fake_line_set, .ctx = l};
 }
 
 static inline void count_signal(void *ctx)
@@ -128,13 +128,14 @@ static inline uint64_t fuzz_next(uint64_t *s)
 }
 
 /*
- * Random accesses to [base, base+len), time moving in between, sometimes by much. A biased value mix, since
- * all-random bytes seldom form a sequence of commands.
+ * Random accesses to [base, base+len), time moving in between, sometimes by much. A biased value
+ * mix, since all-random bytes seldom form a sequence of commands.
  */
 static inline void fuzz_range(struct bus *b, enum bus_space space, uint64_t base, uint64_t len,
 			      uint64_t seed, unsigned rounds)
 {
-	static const uint64_t interesting[] = { 0, 1, 0xff, 0x80, 0x10, 0x11, 0x34, 0xb6, 0xffffffff };
+	static const uint64_t interesting[] = {0,    1,    0xff, 0x80,      0x10,
+					       0x11, 0x34, 0xb6, 0xffffffff};
 
 	for (unsigned i = 0; i < rounds; i++) {
 		uint64_t r = fuzz_next(&seed), value = fuzz_next(&seed);

@@ -1,4 +1,5 @@
-/* test_dev_apic.c - local APICs, I/O APIC, MSI and the board's wiring, from SDM vol. 3, chapter 11. */
+/* test_dev_apic.c - local APICs, I/O APIC, MSI and the board's wiring, from SDM vol. 3, chapter 11.
+ */
 #include "dev_fakes.h"
 
 #include <string.h>
@@ -10,9 +11,27 @@
 #define TSC_HZ 2500000000ULL
 
 enum {
-	ID = 0x20, VERSION = 0x30, TPR = 0x80, PPR = 0xa0, EOI = 0xb0, LDR = 0xd0, DFR = 0xe0, SVR = 0xf0,
-	ISR = 0x100, TMR = 0x180, IRR = 0x200, ESR = 0x280, ICR = 0x300, ICR2 = 0x310, TIMER = 0x320,
-	LINT0 = 0x350, LINT1 = 0x360, ERROR = 0x370, COUNT = 0x380, CURRENT = 0x390, DIVIDE = 0x3e0,
+	ID = 0x20,
+	VERSION = 0x30,
+	TPR = 0x80,
+	PPR = 0xa0,
+	EOI = 0xb0,
+	LDR = 0xd0,
+	DFR = 0xe0,
+	SVR = 0xf0,
+	ISR = 0x100,
+	TMR = 0x180,
+	IRR = 0x200,
+	ESR = 0x280,
+	ICR = 0x300,
+	ICR2 = 0x310,
+	TIMER = 0x320,
+	LINT0 = 0x350,
+	LINT1 = 0x360,
+	ERROR = 0x370,
+	COUNT = 0x380,
+	CURRENT = 0x390,
+	DIVIDE = 0x3e0,
 };
 
 struct cpu {
@@ -84,9 +103,14 @@ static int setup(void **state)
 	assert_int_equal(apic_bus_new(&apics, NULL), 0);
 	for (unsigned i = 0; i < CPUS; i++) {
 		struct local_apic_config cfg = {
-			.id = i, .bsp = i == 0, .phys_bits = 40, .bus = apics,
-			.pins = { pin_intr, pin_nmi, pin_init, pin_sipi, &cpu[i] },
-			.tsc_hz = TSC_HZ, .guest_tsc = guest_tsc, .tsc_ctx = &cpu[i],
+			.id = i,
+			.bsp = i == 0,
+			.phys_bits = 40,
+			.bus = apics,
+			.pins = {pin_intr, pin_nmi, pin_init, pin_sipi, &cpu[i]},
+			.tsc_hz = TSC_HZ,
+			.guest_tsc = guest_tsc,
+			.tsc_ctx = &cpu[i],
 		};
 
 		assert_int_equal(local_apic_new(&cpu[i].apic, &cfg, NULL), 0);
@@ -97,7 +121,7 @@ static int setup(void **state)
 	assert_int_equal(ioapic_new(&ioapic, bus, IOAPIC_DEFAULT_BASE, apics, 5, NULL), 0);
 	assert_int_equal(pic8259_new(&pic, bus, apic_bus_lint0(apics), NULL), 0);
 	apic_bus_on_extint_ack(apics, pic_ack, NULL);
-	router = (struct gsi_router){ pic, ioapic };
+	router = (struct gsi_router){pic, ioapic};
 	return 0;
 }
 
@@ -290,7 +314,7 @@ static void test_init_sipi(void **state)
 
 static void test_lowest_priority(void **state)
 {
-	unsigned hits[CPUS] = { 0 };
+	unsigned hits[CPUS] = {0};
 
 	put(0, TPR, 0x20);
 	for (int i = 0; i < 10; i++) { /* ties between 1 and 2 take turns */
@@ -355,7 +379,7 @@ static void test_timer_one_shot(void **state)
 
 static void test_timer_divisors(void **state)
 {
-	static const uint8_t code[8] = { 0xb, 0, 1, 2, 3, 8, 9, 0xa };
+	static const uint8_t code[8] = {0xb, 0, 1, 2, 3, 8, 9, 0xa};
 
 	for (unsigned i = 0; i < 8; i++) {
 		put(0, DIVIDE, code[i]);
@@ -479,7 +503,8 @@ static void test_x2apic(void **state)
 	assert_int_equal(wr(0, 0x830, 1ULL << 32 | 0x60), 0);
 	assert_int_equal(ack(1), 0x60);
 	assert_int_equal(wr(1, 0x80b, 0), 0);
-	assert_int_equal(wr(0, 0x830, 0x5ULL << 32 | 0x861), 0); /* logical: cluster 0, bits 0 and 2 */
+	assert_int_equal(wr(0, 0x830, 0x5ULL << 32 | 0x861),
+			 0); /* logical: cluster 0, bits 0 and 2 */
 	assert_int_equal(ack(0), 0x61);
 	assert_int_equal(ack(1), -1);
 	assert_int_equal(ack(2), 0x61);
@@ -496,15 +521,17 @@ static void test_x2apic(void **state)
 
 static void test_x2apic_general_protection(void **state)
 {
-	static const uint32_t unreadable[] = { 0x800, 0x801, 0x80b, 0x80e, 0x831, 0x83f, 0x82f, 0x840, 0x8ff };
+	static const uint32_t unreadable[] = {0x800, 0x801, 0x80b, 0x80e, 0x831,
+					      0x83f, 0x82f, 0x840, 0x8ff};
 	static const struct {
 		uint32_t msr;
 		uint64_t value;
 	} bad[] = {
-		{ 0x802, 0 }, { 0x803, 0 }, { 0x808, 0x100 }, { 0x80a, 0 }, { 0x80b, 1 }, { 0x80d, 0 },
-		{ 0x80f, 0x10000 }, { 0x810, 0 }, { 0x820, 0 }, { 0x828, 1 }, { 0x830, 0x10000 },
-		{ 0x831, 0 }, { 0x832, 0x80000 }, { 0x835, BIT(32) }, { 0x838, BIT(32) }, { 0x839, 0 },
-		{ 0x83e, 4 }, { 0x83f, 0x100 }, { 0x840, 0 },
+		{0x802, 0},       {0x803, 0},       {0x808, 0x100},   {0x80a, 0},
+		{0x80b, 1},       {0x80d, 0},       {0x80f, 0x10000}, {0x810, 0},
+		{0x820, 0},       {0x828, 1},       {0x830, 0x10000}, {0x831, 0},
+		{0x832, 0x80000}, {0x835, BIT(32)}, {0x838, BIT(32)}, {0x839, 0},
+		{0x83e, 4},       {0x83f, 0x100},   {0x840, 0},
 	};
 	uint64_t v;
 
@@ -573,7 +600,8 @@ static void test_ioapic_registers(void **state)
 	assert_int_equal(io_get(0), 0x0a000000);
 	assert_int_equal(io_get(0x10), 0x10000);
 	io_put(0x10, 0xffffffff);
-	assert_int_equal(io_get(0x10), 0x0001afff); /* delivery status and remote IRR are read-only */
+	assert_int_equal(io_get(0x10),
+			 0x0001afff); /* delivery status and remote IRR are read-only */
 	io_put(0x11, 0xffffffff);
 	assert_int_equal(io_get(0x11), 0xff000000);
 	assert_int_equal(io_get(0x40), 0);
@@ -667,14 +695,30 @@ static void fuzz_apics(uint64_t seed, unsigned rounds)
 
 		switch (r % 9) {
 		case 0:
-		case 1: local_apic_mmio_write(c->apic, r >> 20 & 0xff0, 4, v); break;
-		case 2: local_apic_mmio_read(c->apic, r >> 20 & 0xfff, 1 << (v & 3)); break;
-		case 3: wr(c - cpu, 0x800 + (r >> 20 & 0xff), v & (v >> 8 & 1 ? 0xff : ~0ULL)); break;
-		case 4: rd(c - cpu, 0x800 + (r >> 20 & 0xff), &v); break;
-		case 5: base(c - cpu, 0xfee00000 | (v & 0xc00)); break;
-		case 6: irq_set(&l, v & 1); break;
-		case 7: msi(0xfee00000 | (v & 0xff00c), v >> 32 & 0xc7ff); break;
-		case 8: c->ops->set_deadline(c->ops->ctx, guest_tsc(c) + (v & 0xffffff)); break;
+		case 1:
+			local_apic_mmio_write(c->apic, r >> 20 & 0xff0, 4, v);
+			break;
+		case 2:
+			local_apic_mmio_read(c->apic, r >> 20 & 0xfff, 1 << (v & 3));
+			break;
+		case 3:
+			wr(c - cpu, 0x800 + (r >> 20 & 0xff), v & (v >> 8 & 1 ? 0xff : ~0ULL));
+			break;
+		case 4:
+			rd(c - cpu, 0x800 + (r >> 20 & 0xff), &v);
+			break;
+		case 5:
+			base(c - cpu, 0xfee00000 | (v & 0xc00));
+			break;
+		case 6:
+			irq_set(&l, v & 1);
+			break;
+		case 7:
+			msi(0xfee00000 | (v & 0xff00c), v >> 32 & 0xc7ff);
+			break;
+		case 8:
+			c->ops->set_deadline(c->ops->ctx, guest_tsc(c) + (v & 0xffffff));
+			break;
 		}
 		if (r & BIT(40))
 			assert_in_range(ack(c - cpu) + 1, 0, 256);
@@ -700,14 +744,31 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(test_power_up_state), T(test_priorities), T(test_task_priority),
-		T(test_software_disable), T(test_ipi_physical), T(test_ipi_logical),
-		T(test_init_sipi), T(test_lowest_priority), T(test_errors), T(test_timer_one_shot),
-		T(test_timer_divisors), T(test_timer_periodic), T(test_tsc_deadline),
-		T(test_base_transitions), T(test_x2apic), T(test_x2apic_general_protection),
-		T(test_msi_filter), T(test_extint_through_lint0), T(test_lint1_nmi),
-		T(test_ioapic_registers), T(test_ioapic_edge), T(test_ioapic_level),
-		T(test_eoi_of_edge_is_silent), T(test_reset_keeps_wires), T(test_hostile),
+		T(test_power_up_state),
+		T(test_priorities),
+		T(test_task_priority),
+		T(test_software_disable),
+		T(test_ipi_physical),
+		T(test_ipi_logical),
+		T(test_init_sipi),
+		T(test_lowest_priority),
+		T(test_errors),
+		T(test_timer_one_shot),
+		T(test_timer_divisors),
+		T(test_timer_periodic),
+		T(test_tsc_deadline),
+		T(test_base_transitions),
+		T(test_x2apic),
+		T(test_x2apic_general_protection),
+		T(test_msi_filter),
+		T(test_extint_through_lint0),
+		T(test_lint1_nmi),
+		T(test_ioapic_registers),
+		T(test_ioapic_edge),
+		T(test_ioapic_level),
+		T(test_eoi_of_edge_is_silent),
+		T(test_reset_keeps_wires),
+		T(test_hostile),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

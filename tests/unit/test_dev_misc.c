@@ -31,7 +31,7 @@ static int teardown(void **state)
 
 static struct dev_signal reset_signal(void)
 {
-	return (struct dev_signal){ count_signal, &resets };
+	return (struct dev_signal){count_signal, &resets};
 }
 
 static uint8_t kbd_command(uint8_t cmd)
@@ -87,8 +87,10 @@ static void test_i8042(void **state)
 
 static struct acpi_pm *new_pm(void)
 {
-	struct acpi_pm_config cfg = { .bus = bus, .base = PM, .sci = fake_line(&line),
-				      .power_off = { count_signal, &power_offs } };
+	struct acpi_pm_config cfg = {.bus = bus,
+				     .base = PM,
+				     .sci = fake_line(&line),
+				     .power_off = {count_signal, &power_offs}};
 	struct acpi_pm *a;
 
 	assert_int_equal(acpi_pm_new(&a, &cfg, NULL), 0);
@@ -213,9 +215,9 @@ static void con_write(struct chr *c, const uint8_t *data, size_t len)
 
 static void test_debugcon(void **state)
 {
-	static const struct chr_ops ops = { con_write, NULL, NULL };
+	static const struct chr_ops ops = {con_write, NULL, NULL};
 	uint8_t last = 0;
-	struct chr chr = { .ops = &ops, .receive_ctx = &last };
+	struct chr chr = {.ops = &ops, .receive_ctx = &last};
 	struct debugcon *d;
 
 	assert_int_equal(debugcon_new(&d, bus, &chr, NULL), 0);
@@ -251,7 +253,7 @@ static void test_system_ports(void **state)
 
 static void test_host_bridge(void **state)
 {
-	struct irq_line intx[4] = { 0 };
+	struct irq_line intx[4] = {0};
 	struct host_bridge *h;
 	struct pci_bus *pci;
 
@@ -267,10 +269,10 @@ static void test_host_bridge(void **state)
 /* A range that is taken makes creation fail, and leaves nothing claimed. */
 static void test_conflicts(void **state)
 {
-	static const struct bus_ops ops = { 0 };
+	static const struct bus_ops ops = {0};
 	struct system_ports *s;
 	struct i8042 *k;
-	struct err err = { 0 };
+	struct err err = {0};
 
 	assert_int_equal(bus_claim(bus, BUS_PIO, 0x64, 1, &ops, NULL, "squatter", NULL), 0);
 	assert_true(i8042_new(&k, bus, fake_line(&line), reset_signal(), &err) < 0);
@@ -285,8 +287,8 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(test_i8042), T(test_power_button), T(test_sleep), T(test_pm_timer),
-		T(test_pm_hostile), T(test_debug_exit), T(test_debugcon), T(test_system_ports),
+		T(test_i8042),       T(test_power_button), T(test_sleep),    T(test_pm_timer),
+		T(test_pm_hostile),  T(test_debug_exit),   T(test_debugcon), T(test_system_ports),
 		T(test_host_bridge), T(test_conflicts),
 	};
 

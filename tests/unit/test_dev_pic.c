@@ -115,7 +115,8 @@ static void test_spurious(void **state)
 	assert_int_equal(pic8259_ack(pic), 0x37);
 	outb(bus, 0x20, 0x0b);
 	assert_int_equal(inb(bus, 0x20), 0);
-	/* A request that vanishes behind the cascade leaves the slave's IR7 and the master's cascade bit. */
+	/* A request that vanishes behind the cascade leaves the slave's IR7 and the master's
+	 * cascade bit. */
 	pic8259_set_irq(pic, 10, true);
 	outb(bus, 0xa1, 0x04);
 	assert_int_equal(pic8259_ack(pic) & 7, 7);

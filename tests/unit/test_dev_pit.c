@@ -250,11 +250,21 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(test_rate_generator), T(test_square_wave), T(test_one_shot_interrupt),
-		T(test_strobe), T(test_no_count_no_interrupt), T(test_count_and_latch),
-		T(test_read_back), T(test_byte_access_and_bcd), T(test_port_61_calibration),
-		T(test_gate_stops_counting), T(test_hardware_triggered), T(test_port_61_bits),
-		T(test_rate_is_bounded), T(test_missed_periods_do_not_pile_up), T(test_hostile),
+		T(test_rate_generator),
+		T(test_square_wave),
+		T(test_one_shot_interrupt),
+		T(test_strobe),
+		T(test_no_count_no_interrupt),
+		T(test_count_and_latch),
+		T(test_read_back),
+		T(test_byte_access_and_bcd),
+		T(test_port_61_calibration),
+		T(test_gate_stops_counting),
+		T(test_hardware_triggered),
+		T(test_port_61_bits),
+		T(test_rate_is_bounded),
+		T(test_missed_periods_do_not_pile_up),
+		T(test_hostile),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -18,7 +18,7 @@ static int64_t fake_utc(void *ctx)
 
 static int setup(void **state)
 {
-	struct rtc_config cfg = { .utc_ns = fake_utc };
+	struct rtc_config cfg = {.utc_ns = fake_utc};
 
 	bus = new_bus();
 	utc_base = 1709210096 * (int64_t)SEC; /* Thu 2024-02-29 12:34:56 UTC */
@@ -271,10 +271,16 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_calendar_agrees_with_libc),
-		T(test_time_encodings), T(test_set_time), T(test_update_in_progress),
-		T(test_update_interrupt), T(test_periodic_interrupt), T(test_alarm),
-		T(test_flags_without_interrupts), T(test_wall_clock_steps),
-		T(test_ram_and_memory_size), T(test_hostile),
+		T(test_time_encodings),
+		T(test_set_time),
+		T(test_update_in_progress),
+		T(test_update_interrupt),
+		T(test_periodic_interrupt),
+		T(test_alarm),
+		T(test_flags_without_interrupts),
+		T(test_wall_clock_steps),
+		T(test_ram_and_memory_size),
+		T(test_hostile),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

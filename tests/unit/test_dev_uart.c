@@ -12,7 +12,8 @@ static struct bus *bus;
 static struct uart16550 *uart;
 static struct fake_line irq;
 
-/* A backend that keeps output, and delivers queued input when there is room, from within set_room too. */
+/* A backend that keeps output, and delivers queued input when there is room, from within set_room
+ * too. */
 static struct {
 	struct chr chr;
 	char out[256];
@@ -58,7 +59,7 @@ static void type(const char *s)
 	be_deliver();
 }
 
-static const struct chr_ops be_ops = { be_write, be_room, NULL };
+static const struct chr_ops be_ops = {be_write, be_room, NULL};
 
 static int setup(void **state)
 {
@@ -299,11 +300,19 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(test_transmit), T(test_linux_probe), T(test_divisor_latch),
-		T(test_transmit_interrupt), T(test_receive_single),
-		T(test_receive_fifo_and_timeout), T(test_receive_flow), T(test_fifo_clear),
-		T(test_loopback), T(test_modem_status), T(test_interrupt_priority),
-		T(test_without_backend), T(test_hostile),
+		T(test_transmit),
+		T(test_linux_probe),
+		T(test_divisor_latch),
+		T(test_transmit_interrupt),
+		T(test_receive_single),
+		T(test_receive_fifo_and_timeout),
+		T(test_receive_flow),
+		T(test_fifo_clear),
+		T(test_loopback),
+		T(test_modem_status),
+		T(test_interrupt_priority),
+		T(test_without_backend),
+		T(test_hostile),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -35,12 +35,11 @@ struct acpi_pm {
 #define F(field, reset_value) SNAP_U(struct acpi_pm, field, reset_value)
 
 static const struct snap_field fields[] = {
-	F(pm1_status, 0), F(pm1_enable, 0), F(pm1_control, CNT_SCI_EN),
-	F(gpe_status, 0), F(gpe_enable, 0),
-	F(timer_base_ns, 0), F(timer_msb_seen, 0),
+	F(pm1_status, 0), F(pm1_enable, 0),    F(pm1_control, CNT_SCI_EN), F(gpe_status, 0),
+	F(gpe_enable, 0), F(timer_base_ns, 0), F(timer_msb_seen, 0),
 };
 
-const struct snap_desc acpi_pm_snap = { "acpi-pm", 1, fields, ARRAY_SIZE(fields) };
+const struct snap_desc acpi_pm_snap = {"acpi-pm", 1, fields, ARRAY_SIZE(fields)};
 
 static uint64_t timer_ticks(const struct acpi_pm *a)
 {
@@ -53,7 +52,8 @@ static void update_sci(struct acpi_pm *a)
 				     (a->gpe_status & a->gpe_enable));
 }
 
-/* Bit 31 toggles every 600 s; the timer's status bit says that it did. Found out when somebody looks. */
+/* Bit 31 toggles every 600 s; the timer's status bit says that it did. Found out when somebody
+ * looks. */
 static void update_timer(struct acpi_pm *a)
 {
 	uint64_t toggles = timer_ticks(a) >> 31;
@@ -77,7 +77,7 @@ static void msb_toggled(void *ctx)
 /* The whole block as it reads now; a multi-byte read is one instant of the timer. */
 static void snapshot(struct acpi_pm *a, uint8_t regs[ACPI_PM_SIZE])
 {
-	uint16_t half[ACPI_PM_SIZE / 2] = { 0 };
+	uint16_t half[ACPI_PM_SIZE / 2] = {0};
 	uint32_t ticks;
 
 	update_timer(a);
@@ -149,7 +149,7 @@ static void pm_write(void *dev, uint64_t off, unsigned size, uint64_t value)
 	update_timer(a);
 }
 
-static const struct bus_ops pm_ops = { pm_read, pm_write, 1, 4 };
+static const struct bus_ops pm_ops = {pm_read, pm_write, 1, 4};
 
 void acpi_pm_power_button(struct acpi_pm *a)
 {
@@ -181,7 +181,7 @@ int acpi_pm_new(struct acpi_pm **out, const struct acpi_pm_config *cfg, struct e
 	if (!a)
 		return err_set(err, ENOMEM, "ACPI registers: out of memory");
 	a->cfg = *cfg;
-	a->ranges[0] = (struct port_range){ cfg->base, ACPI_PM_SIZE, &pm_ops, a, "ACPI registers" };
+	a->ranges[0] = (struct port_range){cfg->base, ACPI_PM_SIZE, &pm_ops, a, "ACPI registers"};
 	ret = ports_claim(cfg->bus, a->ranges, ARRAY_SIZE(a->ranges), err);
 	if (ret) {
 		free(a);

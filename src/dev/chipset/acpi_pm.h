@@ -1,6 +1,7 @@
 /*
- * acpi_pm.h - ACPI fixed hardware: PM1a event and control blocks, PM timer and GPE0 (ACPI 6.5, 4.8). There
- * is no SMI: the machine is always in ACPI mode (FADT SMI_CMD = 0, SCI_EN reads 1).
+ * acpi_pm.h - ACPI fixed hardware: PM1a event and control blocks, PM timer and GPE0
+ * (ACPI 6.5, 4.8). There is no SMI: the machine is always in ACPI mode (FADT SMI_CMD = 0, SCI_EN
+ * reads 1).
  */
 #ifndef RINGER_DEV_CHIPSET_ACPI_PM_H
 #define RINGER_DEV_CHIPSET_ACPI_PM_H
@@ -26,7 +27,8 @@
 #define ACPI_SLP_TYP_S0 0
 #define ACPI_SLP_TYP_S5 5
 
-/* FADT RESET_REG, 8 bits, and RESET_VALUE. The port lies in CONFIG_ADDRESS: the PCI core implements it. */
+/* FADT RESET_REG, 8 bits, and RESET_VALUE. The port lies in CONFIG_ADDRESS: the PCI core implements
+ * it. */
 #define ACPI_RESET_PORT 0xcf9
 #define ACPI_RESET_VALUE 0x06
 

@@ -45,7 +45,7 @@ int apic_bus_new(struct apic_bus **out, struct err *err)
 
 	if (!b)
 		return err_set(err, ENOMEM, "interrupt bus: out of memory");
-	b->msi = (struct msi_sink){ .send = msi_send, .ctx = b };
+	b->msi = (struct msi_sink){.send = msi_send, .ctx = b};
 	*out = b;
 	return 0;
 }
@@ -154,10 +154,10 @@ static void set_lint(void *ctx, unsigned pin, bool level)
 
 struct irq_line apic_bus_lint0(struct apic_bus *b)
 {
-	return (struct irq_line){ .set = set_lint, .ctx = b, .n = 0 };
+	return (struct irq_line){.set = set_lint, .ctx = b, .n = 0};
 }
 
 struct irq_line apic_bus_lint1(struct apic_bus *b)
 {
-	return (struct irq_line){ .set = set_lint, .ctx = b, .n = 1 };
+	return (struct irq_line){.set = set_lint, .ctx = b, .n = 1};
 }

@@ -1,6 +1,6 @@
 /*
- * apic_bus.h - the interrupt "system bus": carries messages from I/O APICs, MSI writes and local APICs'
- * ICRs to the local APICs that a message's destination names (SDM vol. 3, 11.6.2 and 11.11).
+ * apic_bus.h - the interrupt "system bus": carries messages from I/O APICs, MSI writes and local
+ * APICs' ICRs to the local APICs that a message's destination names (SDM vol. 3, 11.6.2 and 11.11).
  */
 #ifndef RINGER_DEV_CHIPSET_APIC_BUS_H
 #define RINGER_DEV_CHIPSET_APIC_BUS_H
@@ -12,13 +12,18 @@
 struct apic_bus;
 struct lapic;
 
-#define APIC_BUS_MAX 256 /* local APICs on one bus */
+#define APIC_BUS_MAX 256          /* local APICs on one bus */
 #define APIC_DEST_ALL 0xffffffffu /* every local APIC, physical or logical */
 
 /* The delivery mode field of redirection entries, MSI data, LVT entries and the ICR. */
 enum apic_delivery {
-	APIC_FIXED = 0, APIC_LOWEST = 1, APIC_SMI = 2, APIC_NMI = 4, APIC_INIT = 5,
-	APIC_SIPI = 6, APIC_EXTINT = 7,
+	APIC_FIXED = 0,
+	APIC_LOWEST = 1,
+	APIC_SMI = 2,
+	APIC_NMI = 4,
+	APIC_INIT = 5,
+	APIC_SIPI = 6,
+	APIC_EXTINT = 7,
 };
 
 struct apic_msg {

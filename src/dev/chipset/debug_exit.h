@@ -11,8 +11,8 @@
 struct debug_exit;
 
 /* exit is called with the device lock held, from the guest's write. */
-int debug_exit_new(struct debug_exit **out, struct bus *bus, void (*exit)(void *ctx, uint32_t value),
-		   void *ctx, struct err *err) must_check;
+int debug_exit_new(struct debug_exit **out, struct bus *bus,
+		   void (*exit)(void *ctx, uint32_t value), void *ctx, struct err *err) must_check;
 void debug_exit_free(struct debug_exit *d);
 
 #endif

@@ -23,7 +23,7 @@ static void debugcon_write(void *dev, uint64_t off, unsigned size, uint64_t valu
 		chr_write(d->chr, &byte, 1);
 }
 
-static const struct bus_ops ops = { debugcon_read, debugcon_write, 1, 1 };
+static const struct bus_ops ops = {debugcon_read, debugcon_write, 1, 1};
 
 int debugcon_new(struct debugcon **out, struct bus *bus, struct chr *chr, struct err *err)
 {
@@ -32,7 +32,7 @@ int debugcon_new(struct debugcon **out, struct bus *bus, struct chr *chr, struct
 
 	if (!d)
 		return err_set(err, ENOMEM, "debug console: out of memory");
-	*d = (struct debugcon){ bus, chr };
+	*d = (struct debugcon){bus, chr};
 	ret = bus_claim(bus, BUS_PIO, DEBUGCON_PORT, 1, &ops, d, "debug console", err);
 	if (ret) {
 		free(d);

@@ -15,5 +15,5 @@ static void set(void *ctx, unsigned irq, bool level)
 
 struct irq_line gsi_line(struct gsi_router *r, unsigned irq)
 {
-	return (struct irq_line){ .set = set, .ctx = r, .n = irq };
+	return (struct irq_line){.set = set, .ctx = r, .n = irq};
 }

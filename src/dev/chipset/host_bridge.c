@@ -4,7 +4,8 @@
 
 #include "dev/chipset/host_bridge.h"
 
-/* The identity that kernels know as a generic PCIe host bridge, so that no chipset quirk applies. */
+/* The identity that kernels know as a generic PCIe host bridge, so that no chipset quirk applies.
+ */
 #define VENDOR 0x1b36
 #define DEVICE 0x0008
 

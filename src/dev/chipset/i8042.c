@@ -1,10 +1,10 @@
 /*
  * i8042.c - keyboard controller without keyboard and mouse.
  *
- * A byte for a device that is not there comes back as 0xfe (resend) with the time-out bit of the status
- * register, as the controller answers when nobody clocks the byte in; drivers then give up at once instead
- * of waiting. The auxiliary port's test reports an error and its loop-back does not mark the byte as the
- * mouse's, so that drivers take the port for absent.
+ * A byte for a device that is not there comes back as 0xfe (resend) with the time-out bit of the
+ * status register, as the controller answers when nobody clocks the byte in; drivers then give up
+ * at once instead of waiting. The auxiliary port's test reports an error and its loop-back does not
+ * mark the byte as the mouse's, so that drivers take the port for absent.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -30,10 +30,10 @@
 #define ANSWER_RESEND 0xfe
 
 struct i8042 {
-	uint8_t ram[32];  /* [0] is the configuration ("command") byte */
-	uint8_t status;   /* without CONFIG_SYSTEM's copy */
-	uint8_t data;     /* output buffer, valid with STATUS_OUTPUT_FULL */
-	uint8_t command;  /* waiting for its parameter at 0x60; 0: none */
+	uint8_t ram[32]; /* [0] is the configuration ("command") byte */
+	uint8_t status;  /* without CONFIG_SYSTEM's copy */
+	uint8_t data;    /* output buffer, valid with STATUS_OUTPUT_FULL */
+	uint8_t command; /* waiting for its parameter at 0x60; 0: none */
 	uint8_t output_port;
 
 	struct irq_line irq1;
@@ -50,7 +50,7 @@ static const struct snap_field fields[] = {
 	SNAP_U(struct i8042, output_port, OUTPUT_NOT_RESET | OUTPUT_A20),
 };
 
-const struct snap_desc i8042_snap = { "i8042", 1, fields, ARRAY_SIZE(fields) };
+const struct snap_desc i8042_snap = {"i8042", 1, fields, ARRAY_SIZE(fields)};
 
 static void update_irq(struct i8042 *k)
 {
@@ -95,20 +95,40 @@ static void command_write(struct i8042 *k, uint8_t cmd)
 	case 0xd4:          /* to the mouse */
 		k->command = cmd;
 		break;
-	case 0xa7: k->ram[0] |= CONFIG_AUX_OFF; break;
-	case 0xa8: k->ram[0] &= ~CONFIG_AUX_OFF; break;
-	case 0xa9: answer(k, 0x01, 0); break; /* auxiliary port: clock line stuck low */
-	case 0xaa: /* self-test */
+	case 0xa7:
+		k->ram[0] |= CONFIG_AUX_OFF;
+		break;
+	case 0xa8:
+		k->ram[0] &= ~CONFIG_AUX_OFF;
+		break;
+	case 0xa9:
+		answer(k, 0x01, 0);
+		break; /* auxiliary port: clock line stuck low */
+	case 0xaa:     /* self-test */
 		k->ram[0] |= CONFIG_SYSTEM;
 		answer(k, 0x55, 0);
 		break;
-	case 0xab: answer(k, 0x00, 0); break; /* keyboard port: no error */
-	case 0xad: k->ram[0] |= CONFIG_KBD_OFF; break;
-	case 0xae: k->ram[0] &= ~CONFIG_KBD_OFF; break;
-	case 0xc0: answer(k, 0xa0, 0); break; /* input port: keyboard unlocked, colour display */
-	case 0xd0: answer(k, k->output_port, 0); break;
-	case 0xdd: k->output_port &= ~OUTPUT_A20; break;
-	case 0xdf: k->output_port |= OUTPUT_A20; break;
+	case 0xab:
+		answer(k, 0x00, 0);
+		break; /* keyboard port: no error */
+	case 0xad:
+		k->ram[0] |= CONFIG_KBD_OFF;
+		break;
+	case 0xae:
+		k->ram[0] &= ~CONFIG_KBD_OFF;
+		break;
+	case 0xc0:
+		answer(k, 0xa0, 0);
+		break; /* input port: keyboard unlocked, colour display */
+	case 0xd0:
+		answer(k, k->output_port, 0);
+		break;
+	case 0xdd:
+		k->output_port &= ~OUTPUT_A20;
+		break;
+	case 0xdf:
+		k->output_port |= OUTPUT_A20;
+		break;
 	}
 }
 
@@ -123,11 +143,19 @@ static void data_write(struct i8042 *k, uint8_t value)
 		k->ram[cmd & 0x1f] = value;
 		update_irq(k);
 		break;
-	case 0xd1: output_port_write(k, value); break;
+	case 0xd1:
+		output_port_write(k, value);
+		break;
 	case 0xd2:
-	case 0xd3: answer(k, value, 0); break;
-	case 0xd4: answer(k, ANSWER_RESEND, STATUS_AUX | STATUS_TIMEOUT); break;
-	default: answer(k, ANSWER_RESEND, STATUS_TIMEOUT); break;
+	case 0xd3:
+		answer(k, value, 0);
+		break;
+	case 0xd4:
+		answer(k, ANSWER_RESEND, STATUS_AUX | STATUS_TIMEOUT);
+		break;
+	default:
+		answer(k, ANSWER_RESEND, STATUS_TIMEOUT);
+		break;
 	}
 }
 
@@ -157,8 +185,8 @@ static void command_port_write(void *dev, uint64_t off, unsigned size, uint64_t 
 	command_write(dev, value);
 }
 
-static const struct bus_ops data_ops = { data_port_read, data_port_write, 1, 1 };
-static const struct bus_ops command_ops = { command_port_read, command_port_write, 1, 1 };
+static const struct bus_ops data_ops = {data_port_read, data_port_write, 1, 1};
+static const struct bus_ops command_ops = {command_port_read, command_port_write, 1, 1};
 
 void i8042_reset(struct i8042 *k)
 {
@@ -179,8 +207,8 @@ int i8042_new(struct i8042 **out, struct bus *bus, struct irq_line irq1, struct 
 	k->bus = bus;
 	k->irq1 = irq1;
 	k->reset = reset;
-	k->ranges[0] = (struct port_range){ 0x60, 1, &data_ops, k, "i8042 data" };
-	k->ranges[1] = (struct port_range){ 0x64, 1, &command_ops, k, "i8042 command" };
+	k->ranges[0] = (struct port_range){0x60, 1, &data_ops, k, "i8042 data"};
+	k->ranges[1] = (struct port_range){0x64, 1, &command_ops, k, "i8042 command"};
 	ret = ports_claim(bus, k->ranges, ARRAY_SIZE(k->ranges), err);
 	if (ret) {
 		free(k);

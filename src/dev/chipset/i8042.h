@@ -1,6 +1,6 @@
 /*
- * i8042.h - keyboard controller with nothing plugged in: self-tests pass, devices do not answer, and the
- * output port resets the machine.
+ * i8042.h - keyboard controller with nothing plugged in: self-tests pass, devices do not answer,
+ * and the output port resets the machine.
  */
 #ifndef RINGER_DEV_CHIPSET_I8042_H
 #define RINGER_DEV_CHIPSET_I8042_H

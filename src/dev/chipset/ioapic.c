@@ -1,9 +1,9 @@
 /*
  * ioapic.c - I/O APIC.
  *
- * An edge pin sends its message when the pin rises; a masked edge is lost, as on the 82093AA. A level pin
- * sends when asserted, unmasked and not waiting for an EOI (remote IRR), and is looked at again after each
- * change of any of the three.
+ * An edge pin sends its message when the pin rises; a masked edge is lost, as on the 82093AA. A
+ * level pin sends when asserted, unmasked and not waiting for an EOI (remote IRR), and is looked at
+ * again after each change of any of the three.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -18,7 +18,7 @@ enum { INDEX_ID, INDEX_VERSION, INDEX_ARBITRATION, INDEX_TABLE = 0x10 };
 #define VERSION (0x20 | (IOAPIC_PINS - 1) << 16)
 
 /* Redirection table entry. */
-#define RTE_VECTOR(e) ((e) & 0xff)
+#define RTE_VECTOR(e) ((e)&0xff)
 #define RTE_DELIVERY(e) ((e) >> 8 & 7)
 #define RTE_LOGICAL BIT(11)
 #define RTE_REMOTE_IRR BIT(14)
@@ -40,12 +40,12 @@ struct ioapic {
 
 static const struct snap_field fields[] = {
 	SNAP_ARRAY(struct ioapic, table, RTE_MASKED),
-	{ "pins", offsetof(struct ioapic, pins), 4, 1, SNAP_UINT, 0, true },
+	{"pins", offsetof(struct ioapic, pins), 4, 1, SNAP_UINT, 0, true},
 	SNAP_U(struct ioapic, id, 0),
 	SNAP_U(struct ioapic, select, 0),
 };
 
-const struct snap_desc ioapic_snap = { "ioapic", 1, fields, ARRAY_SIZE(fields) };
+const struct snap_desc ioapic_snap = {"ioapic", 1, fields, ARRAY_SIZE(fields)};
 
 static bool is_level(uint64_t e)
 {
@@ -115,8 +115,10 @@ static uint32_t index_read(const struct ioapic *io)
 
 	switch (io->select) {
 	case INDEX_ID:
-	case INDEX_ARBITRATION: return (uint32_t)io->id << 24;
-	case INDEX_VERSION: return VERSION;
+	case INDEX_ARBITRATION:
+		return (uint32_t)io->id << 24;
+	case INDEX_VERSION:
+		return VERSION;
 	}
 	if (i >= 2 * IOAPIC_PINS)
 		return 0;
@@ -147,8 +149,10 @@ static uint64_t ioapic_read(void *dev, uint64_t off, unsigned size)
 	unsigned sh = (off & 3) * 8;
 
 	switch (off & ~3ULL) {
-	case REG_SELECT: return trunc_size(io->select >> sh, size);
-	case REG_WINDOW: return trunc_size(index_read(io) >> sh, size);
+	case REG_SELECT:
+		return trunc_size(io->select >> sh, size);
+	case REG_WINDOW:
+		return trunc_size(index_read(io) >> sh, size);
 	}
 	return 0;
 }
@@ -171,7 +175,7 @@ static void ioapic_write(void *dev, uint64_t off, unsigned size, uint64_t value)
 	}
 }
 
-static const struct bus_ops ops = { ioapic_read, ioapic_write, 1, 4 };
+static const struct bus_ops ops = {ioapic_read, ioapic_write, 1, 4};
 
 void ioapic_reset(struct ioapic *io)
 {
@@ -179,8 +183,8 @@ void ioapic_reset(struct ioapic *io)
 	io->id = io->initial_id;
 }
 
-int ioapic_new(struct ioapic **out, struct bus *bus, uint64_t base, struct apic_bus *apics, uint8_t id,
-	       struct err *err)
+int ioapic_new(struct ioapic **out, struct bus *bus, uint64_t base, struct apic_bus *apics,
+	       uint8_t id, struct err *err)
 {
 	struct ioapic *io = calloc(1, sizeof(*io));
 	int ret;

@@ -15,8 +15,8 @@
 struct ioapic;
 
 /* Claims [base, base+IOAPIC_SIZE) in memory space; listens for EOIs on the APIC bus. */
-int ioapic_new(struct ioapic **out, struct bus *bus, uint64_t base, struct apic_bus *apics, uint8_t id,
-	       struct err *err) must_check;
+int ioapic_new(struct ioapic **out, struct bus *bus, uint64_t base, struct apic_bus *apics,
+	       uint8_t id, struct err *err) must_check;
 void ioapic_reset(struct ioapic *io);
 void ioapic_free(struct ioapic *io);
 

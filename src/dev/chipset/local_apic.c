@@ -1,15 +1,16 @@
 /*
  * local_apic.c - acceptance, priority and delivery of interrupts.
  *
- * Theory of operation. An accepted fixed interrupt sets its bit in IRR. The CPU may take the highest IRR
- * vector whose class (bits 7:4) is above the processor priority PPR, itself the larger of TPR and the
- * highest vector in service. Taking it (ack) moves the bit from IRR to ISR; EOI clears the highest ISR bit.
- * Besides, the 8259's output on LINT0 in ExtINT mode asks for an acknowledge cycle that the 8259 answers;
- * that bypasses IRR, ISR and priorities, and wins over fixed interrupts.
+ * Theory of operation. An accepted fixed interrupt sets its bit in IRR. The CPU may take the
+ * highest IRR vector whose class (bits 7:4) is above the processor priority PPR, itself the larger
+ * of TPR and the highest vector in service. Taking it (ack) moves the bit from IRR to ISR; EOI
+ * clears the highest ISR bit. Besides, the 8259's output on LINT0 in ExtINT mode asks for an
+ * acknowledge cycle that the 8259 answers; that bypasses IRR, ISR and priorities, and wins over
+ * fixed interrupts.
  *
- * After any change, lapic_update() recomputes whether something is deliverable and tells the CPU's INTR pin.
- * The pin is a hint: ack decides. It is re-asserted on every update that finds something deliverable, so
- * that a CPU may drop its note of the pin whenever it asks.
+ * After any change, lapic_update() recomputes whether something is deliverable and tells the CPU's
+ * INTR pin. The pin is a hint: ack decides. It is re-asserted on every update that finds something
+ * deliverable, so that a CPU may drop its note of the pin whenever it asks.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -21,14 +22,27 @@
 
 static const struct snap_field fields[] = {
 	F(base, LOCAL_APIC_DEFAULT_BASE | BASE_ENABLED),
-	F(tpr, 0), F(ldr, 0), F(dfr, 0xffffffff), F(svr, 0xff), F(esr, 0), F(esr_pending, 0),
-	F(icr_low, 0), F(icr_high, 0), F(divide, 0), F(initial_count, 0),
-	A(lvt, LVT_MASKED), A(irr, 0), A(isr, 0), A(tmr, 0),
-	F(timer_zero_ns, 0), F(deadline, 0), F(lint, 0),
+	F(tpr, 0),
+	F(ldr, 0),
+	F(dfr, 0xffffffff),
+	F(svr, 0xff),
+	F(esr, 0),
+	F(esr_pending, 0),
+	F(icr_low, 0),
+	F(icr_high, 0),
+	F(divide, 0),
+	F(initial_count, 0),
+	A(lvt, LVT_MASKED),
+	A(irr, 0),
+	A(isr, 0),
+	A(tmr, 0),
+	F(timer_zero_ns, 0),
+	F(deadline, 0),
+	F(lint, 0),
 	SNAP_B(struct lapic, extint_message, false),
 };
 
-const struct snap_desc local_apic_snap = { "local-apic", 1, fields, ARRAY_SIZE(fields) };
+const struct snap_desc local_apic_snap = {"local-apic", 1, fields, ARRAY_SIZE(fields)};
 
 static int highest(const uint32_t set[8])
 {
@@ -143,7 +157,8 @@ void lapic_error(struct lapic *l, uint32_t bits)
 	if (!news || (lvt & LVT_MASKED) || !lapic_soft_enabled(l))
 		return;
 	if ((lvt & 0xff) < 16)
-		l->esr_pending |= ESR_RECV_ILLEGAL_VECTOR; /* and no interrupt about the interrupt */
+		l->esr_pending |=
+			ESR_RECV_ILLEGAL_VECTOR; /* and no interrupt about the interrupt */
 	else
 		lapic_raise(l, lvt & 0xff, false);
 }
@@ -207,7 +222,8 @@ static uint64_t lapic_get_base(void *ctx)
 	return ((struct lapic *)ctx)->base;
 }
 
-/* The transitions of SDM vol. 3, figure 11-27: x2APIC is entered from xAPIC and left by disabling. */
+/* The transitions of SDM vol. 3, figure 11-27: x2APIC is entered from xAPIC and left by disabling.
+ */
 static int lapic_set_base(void *ctx, uint64_t value)
 {
 	struct lapic *l = ctx;
@@ -273,10 +289,16 @@ int local_apic_new(struct lapic **out, const struct local_apic_config *cfg, stru
 		return err_set(err, ENOMEM, "local APIC: out of memory");
 	l->cfg = *cfg;
 	l->iface = (struct local_apic){
-		.ack = lapic_ack, .get_tpr = lapic_get_tpr, .set_tpr = lapic_set_tpr,
-		.get_base = lapic_get_base, .set_base = lapic_set_base,
-		.msr_read = lapic_msr_read, .msr_write = lapic_msr_write,
-		.get_deadline = lapic_deadline_get, .set_deadline = lapic_deadline_set, .ctx = l,
+		.ack = lapic_ack,
+		.get_tpr = lapic_get_tpr,
+		.set_tpr = lapic_set_tpr,
+		.get_base = lapic_get_base,
+		.set_base = lapic_set_base,
+		.msr_read = lapic_msr_read,
+		.msr_write = lapic_msr_write,
+		.get_deadline = lapic_deadline_get,
+		.set_deadline = lapic_deadline_set,
+		.ctx = l,
 	};
 	ret = apic_bus_attach(cfg->bus, l, err);
 	if (ret) {

@@ -1,4 +1,5 @@
-/* local_apic_icr.c - messages: sending them through the ICR, and accepting those addressed to us. */
+/* local_apic_icr.c - messages: sending them through the ICR, and accepting those addressed to us.
+ */
 #include "dev/chipset/local_apic_priv.h"
 
 #define ICR_LOGICAL BIT(11)
@@ -81,7 +82,9 @@ void local_apic_accept(struct lapic *l, const struct apic_msg *m)
 void lapic_send(struct lapic *l, uint32_t low, uint32_t dest)
 {
 	struct apic_msg m = {
-		.dest = dest, .vector = low & 0xff, .delivery = low >> 8 & 7,
+		.dest = dest,
+		.vector = low & 0xff,
+		.delivery = low >> 8 & 7,
 		.logical = low & ICR_LOGICAL,
 	};
 	bool fixed = m.delivery == APIC_FIXED || m.delivery == APIC_LOWEST;

@@ -8,8 +8,8 @@
 
 /* Bits of each LVT register that can be set, besides the read-only status bits 12 and 14. */
 static const uint32_t lvt_writable[LVT_COUNT] = {
-	[LVT_TIMER] = 0x700ff,   [LVT_THERMAL] = 0x107ff, [LVT_PERF] = 0x107ff,
-	[LVT_LINT0] = 0x1a7ff,   [LVT_LINT1] = 0x1a7ff,   [LVT_ERROR] = 0x100ff,
+	[LVT_TIMER] = 0x700ff, [LVT_THERMAL] = 0x107ff, [LVT_PERF] = 0x107ff,
+	[LVT_LINT0] = 0x1a7ff, [LVT_LINT1] = 0x1a7ff,   [LVT_ERROR] = 0x100ff,
 };
 #define LVT_READ_ONLY (BIT(12) | BIT(14))
 
@@ -35,15 +35,33 @@ static bool reg_read(struct lapic *l, uint32_t reg, uint32_t *value)
 		return true;
 	}
 	switch (reg) {
-	case REG_VERSION: *value = VERSION; return true;
-	case REG_TPR: *value = l->tpr; return true;
-	case REG_PPR: *value = lapic_ppr(l); return true;
-	case REG_SVR: *value = l->svr; return true;
-	case REG_ESR: *value = l->esr; return true;
-	case REG_ICR: *value = l->icr_low; return true;
-	case REG_INITIAL_COUNT: *value = l->initial_count; return true;
-	case REG_CURRENT_COUNT: *value = lapic_timer_count(l); return true;
-	case REG_DIVIDE: *value = l->divide; return true;
+	case REG_VERSION:
+		*value = VERSION;
+		return true;
+	case REG_TPR:
+		*value = l->tpr;
+		return true;
+	case REG_PPR:
+		*value = lapic_ppr(l);
+		return true;
+	case REG_SVR:
+		*value = l->svr;
+		return true;
+	case REG_ESR:
+		*value = l->esr;
+		return true;
+	case REG_ICR:
+		*value = l->icr_low;
+		return true;
+	case REG_INITIAL_COUNT:
+		*value = l->initial_count;
+		return true;
+	case REG_CURRENT_COUNT:
+		*value = lapic_timer_count(l);
+		return true;
+	case REG_DIVIDE:
+		*value = l->divide;
+		return true;
 	}
 	return false;
 }
@@ -113,13 +131,19 @@ static uint32_t xapic_read(struct lapic *l, uint32_t reg)
 	uint32_t value = 0;
 
 	switch (reg) {
-	case REG_ID: return l->cfg.id << 24;
-	case REG_LDR: return l->ldr;
-	case REG_DFR: return l->dfr;
-	case REG_ICR_HIGH: return l->icr_high;
-	case REG_APR: return lapic_ppr(l);
+	case REG_ID:
+		return l->cfg.id << 24;
+	case REG_LDR:
+		return l->ldr;
+	case REG_DFR:
+		return l->dfr;
+	case REG_ICR_HIGH:
+		return l->icr_high;
+	case REG_APR:
+		return lapic_ppr(l);
 	case REG_EOI:
-	case REG_RRD: return 0;
+	case REG_RRD:
+		return 0;
 	}
 	if (!reg_read(l, reg, &value))
 		lapic_error(l, ESR_ILLEGAL_REGISTER);
@@ -220,13 +244,19 @@ static bool msr_valid(uint32_t reg, uint64_t value)
 		return !(value & ~(lvt_writable[(reg - REG_LVT_TIMER) >> 4] | LVT_READ_ONLY));
 	switch (reg) {
 	case REG_TPR:
-	case REG_SELF_IPI: return value <= 0xff;
+	case REG_SELF_IPI:
+		return value <= 0xff;
 	case REG_EOI:
-	case REG_ESR: return value == 0;
-	case REG_SVR: return !(value & ~(uint64_t)SVR_WRITABLE);
-	case REG_ICR: return !((uint32_t)value & ~ICR_WRITABLE);
-	case REG_INITIAL_COUNT: return value <= UINT32_MAX;
-	case REG_DIVIDE: return !(value & ~0xbULL);
+	case REG_ESR:
+		return value == 0;
+	case REG_SVR:
+		return !(value & ~(uint64_t)SVR_WRITABLE);
+	case REG_ICR:
+		return !((uint32_t)value & ~ICR_WRITABLE);
+	case REG_INITIAL_COUNT:
+		return value <= UINT32_MAX;
+	case REG_DIVIDE:
+		return !(value & ~0xbULL);
 	}
 	return false;
 }

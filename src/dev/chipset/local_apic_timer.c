@@ -1,8 +1,9 @@
 /*
- * local_apic_timer.c - the timer: one-shot and periodic counting at LOCAL_APIC_CLOCK_HZ, and TSC deadlines.
+ * local_apic_timer.c - the timer: one-shot and periodic counting at LOCAL_APIC_CLOCK_HZ, and TSC
+ * deadlines.
  *
- * Nothing counts: timer_zero_ns is the host time at which the count reaches zero, and the current count is
- * computed from it. One loop timer serves both kinds; the mode says which is meant.
+ * Nothing counts: timer_zero_ns is the host time at which the count reaches zero, and the current
+ * count is computed from it. One loop timer serves both kinds; the mode says which is meant.
  */
 #include "dev/chipset/local_apic_priv.h"
 
@@ -11,8 +12,8 @@ enum { TIMER_ONE_SHOT, TIMER_PERIODIC, TIMER_DEADLINE };
 
 #define NS_PER_S 1000000000ULL
 /*
- * A periodic timer faster than this fires at this period: a guest must not keep the loop thread busy.
- * No kernel asks for more than 10 kHz or so.
+ * A periodic timer faster than this fires at this period: a guest must not keep the loop thread
+ * busy. No kernel asks for more than 10 kHz or so.
  */
 #define MIN_PERIOD_NS 20000ULL
 /* Far deadlines are approached in steps, which keeps the arithmetic in 64 bits. */

@@ -1,9 +1,10 @@
 /*
  * pic8259.c - the two 8259As (Intel 8259A data sheet, order 231468).
  *
- * State is kept per chip in arrays: index 0 is the master, 1 the slave, whose INT output is the master's
- * IR2. As on the chip, a request that goes away before it is acknowledged makes the acknowledge cycle
- * return the vector of IR7 with no bit in service: the spurious interrupt that drivers know about.
+ * State is kept per chip in arrays: index 0 is the master, 1 the slave, whose INT output is the
+ * master's IR2. As on the chip, a request that goes away before it is acknowledged makes the
+ * acknowledge cycle return the vector of IR7 with no bit in service: the spurious interrupt that
+ * drivers know about.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -21,11 +22,11 @@ struct pic_port {
 
 struct pic8259 {
 	uint8_t irr[2], isr[2], imr[2];
-	uint8_t line[2];    /* input levels; not reset, the devices drive them */
-	uint8_t elcr[2];    /* 1: level-triggered, by input */
-	uint8_t base[2];    /* ICW2: vector of IR0 */
-	uint8_t lowest[2];  /* input with the lowest priority: 7 unless rotated */
-	uint8_t icw[2];     /* initialization word expected next: 2, 3, 4; 0: none */
+	uint8_t line[2];   /* input levels; not reset, the devices drive them */
+	uint8_t elcr[2];   /* 1: level-triggered, by input */
+	uint8_t base[2];   /* ICW2: vector of IR0 */
+	uint8_t lowest[2]; /* input with the lowest priority: 7 unless rotated */
+	uint8_t icw[2];    /* initialization word expected next: 2, 3, 4; 0: none */
 	uint8_t icw1[2], icw4[2];
 	uint8_t read_isr[2], poll[2], special_mask[2], rotate_aeoi[2];
 
@@ -45,13 +46,16 @@ struct pic8259 {
 #define A(field, reset_value) SNAP_ARRAY(struct pic8259, field, reset_value)
 
 static const struct snap_field fields[] = {
-	A(irr, 0), A(isr, 0), A(imr, 0xff),
-	{ "line", offsetof(struct pic8259, line), 1, 2, SNAP_UINT, 0, true },
-	A(elcr, 0), A(base, 0), A(lowest, 7), A(icw, 0), A(icw1, 0), A(icw4, 0),
-	A(read_isr, 0), A(poll, 0), A(special_mask, 0), A(rotate_aeoi, 0),
+	A(irr, 0),          A(isr, 0),
+	A(imr, 0xff),       {"line", offsetof(struct pic8259, line), 1, 2, SNAP_UINT, 0, true},
+	A(elcr, 0),         A(base, 0),
+	A(lowest, 7),       A(icw, 0),
+	A(icw1, 0),         A(icw4, 0),
+	A(read_isr, 0),     A(poll, 0),
+	A(special_mask, 0), A(rotate_aeoi, 0),
 };
 
-const struct snap_desc pic8259_snap = { "pic8259", 1, fields, ARRAY_SIZE(fields) };
+const struct snap_desc pic8259_snap = {"pic8259", 1, fields, ARRAY_SIZE(fields)};
 
 static uint8_t level_inputs(const struct pic8259 *p, unsigned c)
 {
@@ -75,7 +79,8 @@ static int requesting(const struct pic8259 *p, unsigned c)
 
 	if (p->special_mask[c])
 		serving &= ~p->imr[c];
-	/* The slave may interrupt itself with a higher priority only in special fully nested mode. */
+	/* The slave may interrupt itself with a higher priority only in special fully nested mode.
+	 */
 	if (c == 0 && (p->icw4[0] & ICW4_SFNM))
 		serving &= ~(1u << CASCADE);
 	if (want == 8 || want >= priority(p, c, serving))
@@ -138,7 +143,8 @@ int pic8259_ack(struct pic8259 *p)
 		if (s >= 0)
 			take(p, 1, s);
 		vector = p->base[1] + (s >= 0 ? s : SPURIOUS);
-		/* IR2 is edge-triggered: the slave's INT drops during the cycle, and rises for the next. */
+		/* IR2 is edge-triggered: the slave's INT drops during the cycle, and rises for the
+		 * next. */
 		input(p, 0, CASCADE, false);
 	} else {
 		take(p, 0, n);
@@ -292,8 +298,8 @@ static void elcr_write(void *dev, uint64_t off, unsigned size, uint64_t value)
 	update(p);
 }
 
-static const struct bus_ops pic_ops = { pic_read, pic_write, 1, 1 };
-static const struct bus_ops elcr_ops = { elcr_read, elcr_write, 1, 1 };
+static const struct bus_ops pic_ops = {pic_read, pic_write, 1, 1};
+static const struct bus_ops elcr_ops = {elcr_read, elcr_write, 1, 1};
 
 void pic8259_reset(struct pic8259 *p)
 {
@@ -311,10 +317,10 @@ int pic8259_new(struct pic8259 **out, struct bus *bus, struct irq_line intr, str
 	p->bus = bus;
 	p->intr = intr;
 	for (unsigned c = 0; c < 2; c++)
-		p->port[c] = (struct pic_port){ p, c };
-	p->ranges[0] = (struct port_range){ 0x20, 2, &pic_ops, &p->port[0], "8259 master" };
-	p->ranges[1] = (struct port_range){ 0xa0, 2, &pic_ops, &p->port[1], "8259 slave" };
-	p->ranges[2] = (struct port_range){ 0x4d0, 2, &elcr_ops, p, "8259 edge/level" };
+		p->port[c] = (struct pic_port){p, c};
+	p->ranges[0] = (struct port_range){0x20, 2, &pic_ops, &p->port[0], "8259 master"};
+	p->ranges[1] = (struct port_range){0xa0, 2, &pic_ops, &p->port[1], "8259 slave"};
+	p->ranges[2] = (struct port_range){0x4d0, 2, &elcr_ops, p, "8259 edge/level"};
 	ret = ports_claim(bus, p->ranges, ARRAY_SIZE(p->ranges), err);
 	if (ret) {
 		free(p);

@@ -11,7 +11,8 @@
 struct pic8259;
 
 /* Claims 0x20-21, 0xa0-a1 and 0x4d0-4d1. intr is the master's INT output. */
-int pic8259_new(struct pic8259 **out, struct bus *bus, struct irq_line intr, struct err *err) must_check;
+int pic8259_new(struct pic8259 **out, struct bus *bus, struct irq_line intr,
+		struct err *err) must_check;
 void pic8259_reset(struct pic8259 *p);
 void pic8259_free(struct pic8259 *p);
 

@@ -1,12 +1,13 @@
 /*
  * pit8254.c - the three counters of the 8254 (Intel 8254 data sheet, order 231164) and port 0x61.
  *
- * Nothing counts: a channel keeps the host time at which its count was loaded, and count and output are
- * functions of the time since. A channel whose gate is low keeps the elapsed clocks instead. Only channel 0
- * has an observer, the interrupt line, for which a timer is set to its output's next edge.
+ * Nothing counts: a channel keeps the host time at which its count was loaded, and count and output
+ * are functions of the time since. A channel whose gate is low keeps the elapsed clocks instead.
+ * Only channel 0 has an observer, the interrupt line, for which a timer is set to its output's next
+ * edge.
  *
- * Simplification: a new count takes effect when its last byte is written, also in modes 2 and 3, where the
- * chip finishes the current period first.
+ * Simplification: a new count takes effect when its last byte is written, also in modes 2 and 3,
+ * where the chip finishes the current period first.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -18,25 +19,25 @@
 enum access { ACCESS_LATCH, ACCESS_LOW, ACCESS_HIGH, ACCESS_BOTH };
 
 /*
- * Edges of channel 0 closer than this are delivered at this distance: a guest must not keep the loop
- * thread busy. A PC's fastest sensible rate is a few kHz.
+ * Edges of channel 0 closer than this are delivered at this distance: a guest must not keep the
+ * loop thread busy. A PC's fastest sensible rate is a few kHz.
  */
 #define MIN_EDGE_NS 20000ULL
 #define REFRESH_NS 15085 /* half a period of the DRAM refresh toggle in port 0x61 */
 
 struct pit8254 {
 	uint8_t mode[3], bcd[3], access[3];
-	uint32_t reload[3];     /* 1..65536, or 10000 for a BCD 0; 0: no count written yet */
-	uint64_t start_ns[3];   /* gate high: host time of clock 0 */
-	uint64_t frozen[3];     /* gate low: clocks elapsed */
+	uint32_t reload[3];   /* 1..65536, or 10000 for a BCD 0; 0: no count written yet */
+	uint64_t start_ns[3]; /* gate high: host time of clock 0 */
+	uint64_t frozen[3];   /* gate low: clocks elapsed */
 	uint8_t gate[3];
-	uint8_t triggered[3];   /* modes 1 and 5: the gate has risen since the mode was set */
+	uint8_t triggered[3]; /* modes 1 and 5: the gate has risen since the mode was set */
 	uint8_t write_low[3], write_high_next[3], read_high_next[3];
 	uint16_t latch[3];
-	uint8_t latched[3];     /* bytes of latch still to be read */
+	uint8_t latched[3]; /* bytes of latch still to be read */
 	uint8_t status[3], status_latched[3];
-	uint8_t port_61;        /* bits 3:0 */
-	uint64_t edges_seen;    /* channel 0, periodic modes: periods delivered since start_ns */
+	uint8_t port_61;     /* bits 3:0 */
+	uint64_t edges_seen; /* channel 0, periodic modes: periods delivered since start_ns */
 
 	struct irq_line irq0;
 	struct loop_timer timer;
@@ -47,13 +48,26 @@ struct pit8254 {
 #define A(field, reset_value) SNAP_ARRAY(struct pit8254, field, reset_value)
 
 static const struct snap_field fields[] = {
-	A(mode, 3), A(bcd, 0), A(access, ACCESS_BOTH), A(reload, 0), A(start_ns, 0), A(frozen, 0),
-	A(gate, 1), A(triggered, 0), A(write_low, 0), A(write_high_next, 0), A(read_high_next, 0),
-	A(latch, 0), A(latched, 0), A(status, 0), A(status_latched, 0),
-	SNAP_U(struct pit8254, port_61, 0), SNAP_U(struct pit8254, edges_seen, 0),
+	A(mode, 3),
+	A(bcd, 0),
+	A(access, ACCESS_BOTH),
+	A(reload, 0),
+	A(start_ns, 0),
+	A(frozen, 0),
+	A(gate, 1),
+	A(triggered, 0),
+	A(write_low, 0),
+	A(write_high_next, 0),
+	A(read_high_next, 0),
+	A(latch, 0),
+	A(latched, 0),
+	A(status, 0),
+	A(status_latched, 0),
+	SNAP_U(struct pit8254, port_61, 0),
+	SNAP_U(struct pit8254, edges_seen, 0),
 };
 
-const struct snap_desc pit8254_snap = { "pit8254", 1, fields, ARRAY_SIZE(fields) };
+const struct snap_desc pit8254_snap = {"pit8254", 1, fields, ARRAY_SIZE(fields)};
 
 static bool periodic(const struct pit8254 *p, unsigned c)
 {
@@ -89,10 +103,14 @@ static bool output(const struct pit8254 *p, unsigned c)
 	t = elapsed(p, c);
 	switch (p->mode[c]) {
 	case 0:
-	case 1: return t >= n;
-	case 2: return t % n != n - 1;
-	case 3: return t % n < (n + 1) / 2;
-	default: return t != n; /* 4, 5: low for the one clock of terminal count */
+	case 1:
+		return t >= n;
+	case 2:
+		return t % n != n - 1;
+	case 3:
+		return t % n < (n + 1) / 2;
+	default:
+		return t != n; /* 4, 5: low for the one clock of terminal count */
 	}
 }
 
@@ -110,15 +128,22 @@ static uint16_t count(const struct pit8254 *p, unsigned c)
 		return p->bcd[c] ? to_bcd(n % modulus) : n;
 	t = elapsed(p, c);
 	switch (p->mode[c]) {
-	case 2: left = n - t % n; break;
-	case 3: left = (n - 2 * (t % n) % n) & ~1u; break; /* counts by two, twice a period */
-	default: left = n + modulus - t % modulus; break;
+	case 2:
+		left = n - t % n;
+		break;
+	case 3:
+		left = (n - 2 * (t % n) % n) & ~1u;
+		break; /* counts by two, twice a period */
+	default:
+		left = n + modulus - t % modulus;
+		break;
 	}
 	left %= modulus;
 	return p->bcd[c] ? to_bcd(left) : left;
 }
 
-/* Sets the timer to channel 0's next rising edge; all but mode 3 have their falling edge next to one. */
+/* Sets the timer to channel 0's next rising edge; all but mode 3 have their falling edge next to
+ * one. */
 static void schedule(struct pit8254 *p)
 {
 	uint64_t n = p->reload[0], at, next;
@@ -134,7 +159,8 @@ static void schedule(struct pit8254 *p)
 	loop_timer_set(&p->timer, next);
 }
 
-/* The output rose: strobes and periodic modes fell just before. Missed periods are not made up for. */
+/* The output rose: strobes and periodic modes fell just before. Missed periods are not made up for.
+ */
 static void channel_0_edge(void *ctx)
 {
 	struct pit8254 *p = ctx;
@@ -293,7 +319,8 @@ static void pit_write(void *dev, uint64_t off, unsigned size, uint64_t value)
 		control_write(dev, value);
 }
 
-/* System control port B: channel 2's gate and output, the speaker, the refresh toggle; no NMI sources. */
+/* System control port B: channel 2's gate and output, the speaker, the refresh toggle; no NMI
+ * sources. */
 static uint64_t port_61_read(void *dev, uint64_t off, unsigned size)
 {
 	struct pit8254 *p = dev;
@@ -309,8 +336,8 @@ static void port_61_write(void *dev, uint64_t off, unsigned size, uint64_t value
 	set_gate(p, 2, value & 1);
 }
 
-static const struct bus_ops pit_ops = { pit_read, pit_write, 1, 1 };
-static const struct bus_ops port_61_ops = { port_61_read, port_61_write, 1, 1 };
+static const struct bus_ops pit_ops = {pit_read, pit_write, 1, 1};
+static const struct bus_ops port_61_ops = {port_61_read, port_61_write, 1, 1};
 
 void pit8254_reset(struct pit8254 *p)
 {
@@ -330,8 +357,8 @@ int pit8254_new(struct pit8254 **out, struct bus *bus, struct loop *loop, struct
 		return err_set(err, ENOMEM, "8254: out of memory");
 	p->bus = bus;
 	p->irq0 = irq0;
-	p->ranges[0] = (struct port_range){ 0x40, 4, &pit_ops, p, "8254" };
-	p->ranges[1] = (struct port_range){ 0x61, 1, &port_61_ops, p, "system control port B" };
+	p->ranges[0] = (struct port_range){0x40, 4, &pit_ops, p, "8254"};
+	p->ranges[1] = (struct port_range){0x61, 1, &port_61_ops, p, "system control port B"};
 	ret = ports_claim(bus, p->ranges, ARRAY_SIZE(p->ranges), err);
 	if (ret) {
 		free(p);

@@ -1,13 +1,14 @@
 /*
  * rtc.c - MC146818 (Motorola data sheet ADI-856).
  *
- * The clock is the host's wall clock plus an offset that the guest changes by setting the time. The time
- * registers are encoded when read; while register B's SET bit holds the clock, they are plain memory, and
- * letting go turns them into a new offset.
+ * The clock is the host's wall clock plus an offset that the guest changes by setting the time. The
+ * time registers are encoded when read; while register B's SET bit holds the clock, they are plain
+ * memory, and letting go turns them into a new offset.
  *
- * Events (periodic tick, alarm, end of update) are also functions of time: each flag of register C remembers
- * the time up to which it has been reported. A timer runs only for events that can raise an interrupt now,
- * that is, whose enable bit is set and whose flag is clear; reading register C starts it again.
+ * Events (periodic tick, alarm, end of update) are also functions of time: each flag of register C
+ * remembers the time up to which it has been reported. A timer runs only for events that can raise
+ * an interrupt now, that is, whose enable bit is set and whose flag is clear; reading register C
+ * starts it again.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -19,8 +20,20 @@
 #include "dev/chipset/ticks.h"
 
 enum {
-	SECONDS, SECONDS_ALARM, MINUTES, MINUTES_ALARM, HOURS, HOURS_ALARM, WEEKDAY, DAY, MONTH, YEAR,
-	REG_A, REG_B, REG_C, REG_D,
+	SECONDS,
+	SECONDS_ALARM,
+	MINUTES,
+	MINUTES_ALARM,
+	HOURS,
+	HOURS_ALARM,
+	WEEKDAY,
+	DAY,
+	MONTH,
+	YEAR,
+	REG_A,
+	REG_B,
+	REG_C,
+	REG_D,
 };
 
 #define A_UIP BIT(7)
@@ -42,14 +55,14 @@ enum {
 #define ALARM_ANY(v) ((v) >= 0xc0)
 
 #define NS_PER_S 1000000000LL
-#define UIP_NS 244000 /* warning time before an update, t_BUC */
+#define UIP_NS 244000                          /* warning time before an update, t_BUC */
 #define MAX_SLEEP_NS (60 * (uint64_t)NS_PER_S) /* the wall clock may be set meanwhile */
 
 struct rtc {
 	uint8_t ram[128]; /* time registers: valid while SET */
 	uint8_t index;
-	uint64_t offset_s; /* two's complement: guest clock minus wall clock */
-	uint64_t seen_s;   /* guest clock second up to which AF and UF are reported */
+	uint64_t offset_s;  /* two's complement: guest clock minus wall clock */
+	uint64_t seen_s;    /* guest clock second up to which AF and UF are reported */
 	uint64_t seen_tick; /* periodic ticks of the host clock reported */
 
 	struct loop_timer timer;
@@ -58,14 +71,14 @@ struct rtc {
 };
 
 static const struct snap_field fields[] = {
-	{ "ram", offsetof(struct rtc, ram), 1, 128, SNAP_UINT, 0, true },
+	{"ram", offsetof(struct rtc, ram), 1, 128, SNAP_UINT, 0, true},
 	SNAP_U(struct rtc, index, 0),
-	{ "offset_s", offsetof(struct rtc, offset_s), 8, 1, SNAP_UINT, 0, true },
-	{ "seen_s", offsetof(struct rtc, seen_s), 8, 1, SNAP_UINT, 0, true },
-	{ "seen_tick", offsetof(struct rtc, seen_tick), 8, 1, SNAP_UINT, 0, true },
+	{"offset_s", offsetof(struct rtc, offset_s), 8, 1, SNAP_UINT, 0, true},
+	{"seen_s", offsetof(struct rtc, seen_s), 8, 1, SNAP_UINT, 0, true},
+	{"seen_tick", offsetof(struct rtc, seen_tick), 8, 1, SNAP_UINT, 0, true},
 };
 
-const struct snap_desc rtc_snap = { "rtc", 1, fields, ARRAY_SIZE(fields) };
+const struct snap_desc rtc_snap = {"rtc", 1, fields, ARRAY_SIZE(fields)};
 
 static int64_t host_utc_ns(void *ctx)
 {
@@ -147,7 +160,8 @@ static void load_time(struct rtc *r)
 	r->seen_s = rtc_time_join(&t);
 }
 
-/* Clock values from `from` (inclusive) on within its day, then from midnight, whose alarm bytes match. */
+/* Clock values from `from` (inclusive) on within its day, then from midnight, whose alarm bytes
+ * match. */
 static bool alarm_in_day(const struct rtc *r, unsigned from, unsigned *found)
 {
 	uint8_t ah = r->ram[HOURS_ALARM], am = r->ram[MINUTES_ALARM], as = r->ram[SECONDS_ALARM];
@@ -250,8 +264,11 @@ static void schedule(struct rtc *r)
 	uint64_t wait = UINT64_MAX, now = host_now_ns(), hz = periodic_hz(r);
 	int64_t at;
 
-	if ((wanted & EVENT_PERIODIC) && hz)
-		wait = ticks_to_ns(r->seen_tick + 1, hz) - min_u64(now, ticks_to_ns(r->seen_tick + 1, hz));
+	if ((wanted & EVENT_PERIODIC) && hz) {
+		uint64_t tick_ns = ticks_to_ns(r->seen_tick + 1, hz);
+
+		wait = tick_ns - min_u64(now, tick_ns);
+	}
 	if ((wanted & EVENT_UPDATE) && running(r))
 		wait = min_u64(wait, until_second(r, r->seen_s + 1));
 	if ((wanted & EVENT_ALARM) && running(r) && next_alarm(r, r->seen_s, &at))
@@ -340,7 +357,8 @@ static void reg_write(struct rtc *r, unsigned i, uint8_t value)
 	}
 }
 
-/* Port 0x70 takes the index (bit 7 masks NMI, of which there is no source) and cannot be read back. */
+/* Port 0x70 takes the index (bit 7 masks NMI, of which there is no source) and cannot be read back.
+ */
 static uint64_t rtc_read(void *dev, uint64_t off, unsigned size)
 {
 	struct rtc *r = dev;
@@ -358,7 +376,7 @@ static void rtc_write(void *dev, uint64_t off, unsigned size, uint64_t value)
 		r->index = value & 0x7f;
 }
 
-static const struct bus_ops ops = { rtc_read, rtc_write, 1, 1 };
+static const struct bus_ops ops = {rtc_read, rtc_write, 1, 1};
 
 void rtc_set_ram(struct rtc *r, uint8_t index, uint8_t value)
 {
@@ -378,11 +396,11 @@ void rtc_set_memory_size(struct rtc *r, uint64_t below_4g, uint64_t above_4g)
 	uint64_t above_16m = below_4g > MIB(16) ? below_4g - MIB(16) : 0;
 	uint64_t high = above_4g / KIB(64);
 
-	set_word(r, 0x15, 640);                                       /* base memory, KiB */
-	set_word(r, 0x17, min_u64(extended / KIB(1), UINT16_MAX));    /* from 1 MiB, KiB */
+	set_word(r, 0x15, 640);                                    /* base memory, KiB */
+	set_word(r, 0x17, min_u64(extended / KIB(1), UINT16_MAX)); /* from 1 MiB, KiB */
 	set_word(r, 0x30, min_u64(extended / KIB(1), UINT16_MAX));
-	set_word(r, 0x34, min_u64(above_16m / KIB(64), UINT16_MAX));  /* from 16 MiB, 64 KiB */
-	set_word(r, 0x5b, high);                                      /* from 4 GiB, 64 KiB */
+	set_word(r, 0x34, min_u64(above_16m / KIB(64), UINT16_MAX)); /* from 16 MiB, 64 KiB */
+	set_word(r, 0x5b, high);                                     /* from 4 GiB, 64 KiB */
 	rtc_set_ram(r, 0x5d, high >> 16);
 }
 
@@ -407,7 +425,7 @@ int rtc_new(struct rtc **out, const struct rtc_config *cfg, struct err *err)
 	r->cfg = *cfg;
 	if (!r->cfg.utc_ns)
 		r->cfg.utc_ns = host_utc_ns;
-	r->ranges[0] = (struct port_range){ 0x70, 2, &ops, r, "RTC" };
+	r->ranges[0] = (struct port_range){0x70, 2, &ops, r, "RTC"};
 	ret = ports_claim(cfg->bus, r->ranges, ARRAY_SIZE(r->ranges), err);
 	if (ret) {
 		free(r);

@@ -4,7 +4,8 @@
 
 #include "base/base.h"
 
-/* Any values may be in it: a guest writes them. year is the full year, month and day count from 1. */
+/* Any values may be in it: a guest writes them. year is the full year, month and day count from 1.
+ */
 struct rtc_time {
 	int year, month, day, hour, minute, second;
 	int weekday; /* 1 is Sunday */

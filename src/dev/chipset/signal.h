@@ -5,8 +5,9 @@
 #include "base/base.h"
 
 /*
- * Called with the device lock held, from within the guest's own register access: the receiver notes the
- * event and acts later (a reset from inside a device's write would pull the device from under itself).
+ * Called with the device lock held, from within the guest's own register access: the receiver notes
+ * the event and acts later (a reset from inside a device's write would pull the device from under
+ * itself).
  */
 struct dev_signal {
 	void (*fn)(void *ctx); /* may be NULL: nobody listens */

@@ -9,7 +9,8 @@
 #define PORT_A_A20 BIT(1)
 
 struct system_ports {
-	uint8_t page[16]; /* 0x80-8f: scratch; some are DMA page registers on a PC with a DMA controller */
+	uint8_t page[16]; /* 0x80-8f: scratch; some are DMA page registers on a PC with a DMA
+			     controller */
 	uint8_t port_a;
 
 	struct dev_signal reset;
@@ -22,7 +23,7 @@ static const struct snap_field fields[] = {
 	SNAP_U(struct system_ports, port_a, PORT_A_A20),
 };
 
-const struct snap_desc system_ports_snap = { "system-ports", 1, fields, ARRAY_SIZE(fields) };
+const struct snap_desc system_ports_snap = {"system-ports", 1, fields, ARRAY_SIZE(fields)};
 
 static uint64_t page_read(void *dev, uint64_t off, unsigned size)
 {
@@ -49,8 +50,8 @@ static void port_a_write(void *dev, uint64_t off, unsigned size, uint64_t value)
 		dev_signal_send(&s->reset);
 }
 
-static const struct bus_ops page_ops = { page_read, page_write, 1, 1 };
-static const struct bus_ops port_a_ops = { port_a_read, port_a_write, 1, 1 };
+static const struct bus_ops page_ops = {page_read, page_write, 1, 1};
+static const struct bus_ops port_a_ops = {port_a_read, port_a_write, 1, 1};
 
 void system_ports_reset(struct system_ports *s)
 {
@@ -67,8 +68,8 @@ int system_ports_new(struct system_ports **out, struct bus *bus, struct dev_sign
 		return err_set(err, ENOMEM, "system ports: out of memory");
 	s->bus = bus;
 	s->reset = reset;
-	s->ranges[0] = (struct port_range){ 0x80, 16, &page_ops, s, "POST code and DMA pages" };
-	s->ranges[1] = (struct port_range){ 0x92, 1, &port_a_ops, s, "system control port A" };
+	s->ranges[0] = (struct port_range){0x80, 16, &page_ops, s, "POST code and DMA pages"};
+	s->ranges[1] = (struct port_range){0x92, 1, &port_a_ops, s, "system control port A"};
 	ret = ports_claim(bus, s->ranges, ARRAY_SIZE(s->ranges), err);
 	if (ret) {
 		free(s);

@@ -1,6 +1,6 @@
 /*
- * system_ports.h - odds and ends of the PC's first 256 ports: the POST code and I/O delay port 0x80, the
- * DMA page registers beside it, and system control port A (0x92: fast A20, fast reset).
+ * system_ports.h - odds and ends of the PC's first 256 ports: the POST code and I/O delay port
+ * 0x80, the DMA page registers beside it, and system control port A (0x92: fast A20, fast reset).
  */
 #ifndef RINGER_DEV_CHIPSET_SYSTEM_PORTS_H
 #define RINGER_DEV_CHIPSET_SYSTEM_PORTS_H
@@ -13,7 +13,8 @@
 
 struct system_ports;
 
-/* Claims 0x80-8f and 0x92. Address line 20 is always on: its bit can be written and gates nothing. */
+/* Claims 0x80-8f and 0x92. Address line 20 is always on: its bit can be written and gates nothing.
+ */
 int system_ports_new(struct system_ports **out, struct bus *bus, struct dev_signal reset,
 		     struct err *err) must_check;
 void system_ports_reset(struct system_ports *s);

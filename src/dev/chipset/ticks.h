@@ -1,4 +1,5 @@
-/* ticks.h - host nanoseconds to and from ticks of a clock, exact and without overflow for centuries. */
+/* ticks.h - host nanoseconds to and from ticks of a clock, exact and without overflow for
+ * centuries. */
 #ifndef RINGER_DEV_CHIPSET_TICKS_H
 #define RINGER_DEV_CHIPSET_TICKS_H
 

@@ -1,8 +1,9 @@
 /*
  * uart16550.c - 16550A (National Semiconductor PC16550D data sheet).
  *
- * Transmission is immediate: the transmitter is always empty, and its interrupt follows at once when it is
- * enabled or a byte was written. Reception is paced by the backend, which is told the room in the FIFO.
+ * Transmission is immediate: the transmitter is always empty, and its interrupt follows at once
+ * when it is enabled or a byte was written. Reception is paced by the backend, which is told the
+ * room in the FIFO.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -72,12 +73,22 @@ struct uart16550 {
 #define F(field, reset_value) SNAP_U(struct uart16550, field, reset_value)
 
 static const struct snap_field fields[] = {
-	F(ier, 0), F(fcr, 0), F(lcr, 0), F(mcr, 0), F(scr, 0), F(lsr_errors, 0),
-	F(msr, MSR_CONNECTED), F(thre, 0), F(timeout, 0), F(divisor, 12),
-	SNAP_ARRAY(struct uart16550, fifo, 0), F(head, 0), F(count, 0),
+	F(ier, 0),
+	F(fcr, 0),
+	F(lcr, 0),
+	F(mcr, 0),
+	F(scr, 0),
+	F(lsr_errors, 0),
+	F(msr, MSR_CONNECTED),
+	F(thre, 0),
+	F(timeout, 0),
+	F(divisor, 12),
+	SNAP_ARRAY(struct uart16550, fifo, 0),
+	F(head, 0),
+	F(count, 0),
 };
 
-const struct snap_desc uart16550_snap = { "uart16550", 1, fields, ARRAY_SIZE(fields) };
+const struct snap_desc uart16550_snap = {"uart16550", 1, fields, ARRAY_SIZE(fields)};
 
 static unsigned capacity(const struct uart16550 *u)
 {
@@ -86,7 +97,7 @@ static unsigned capacity(const struct uart16550 *u)
 
 static unsigned trigger(const struct uart16550 *u)
 {
-	static const uint8_t levels[4] = { 1, 4, 8, 14 };
+	static const uint8_t levels[4] = {1, 4, 8, 14};
 
 	return u->fcr & FCR_ENABLE ? levels[u->fcr >> 6] : 1;
 }
@@ -267,14 +278,22 @@ static uint64_t uart_read(void *dev, uint64_t off, unsigned size)
 	bool dlab = u->lcr & LCR_DLAB;
 
 	switch (off) {
-	case RBR_THR: return dlab ? u->divisor & 0xff : pop(u);
-	case IER: return dlab ? u->divisor >> 8 : u->ier;
-	case IIR_FCR: return iir_read(u);
-	case LCR: return u->lcr;
-	case MCR: return u->mcr;
-	case LSR: return lsr_read(u);
-	case MSR: return msr_read(u);
-	default: return u->scr;
+	case RBR_THR:
+		return dlab ? u->divisor & 0xff : pop(u);
+	case IER:
+		return dlab ? u->divisor >> 8 : u->ier;
+	case IIR_FCR:
+		return iir_read(u);
+	case LCR:
+		return u->lcr;
+	case MCR:
+		return u->mcr;
+	case LSR:
+		return lsr_read(u);
+	case MSR:
+		return msr_read(u);
+	default:
+		return u->scr;
 	}
 }
 
@@ -292,22 +311,33 @@ static void uart_write(void *dev, uint64_t off, unsigned size, uint64_t value)
 		return;
 	}
 	switch (off) {
-	case RBR_THR: transmit(u, value); break;
-	case IER: ier_write(u, value); break;
-	case IIR_FCR: fcr_write(u, value); break;
-	case LCR: u->lcr = value; break;
+	case RBR_THR:
+		transmit(u, value);
+		break;
+	case IER:
+		ier_write(u, value);
+		break;
+	case IIR_FCR:
+		fcr_write(u, value);
+		break;
+	case LCR:
+		u->lcr = value;
+		break;
 	case MCR:
 		u->mcr = value & 0x1f;
 		update_modem(u);
 		update_irq(u);
 		announce_room(u);
 		break;
-	case SCR: u->scr = value; break;
-	default: break; /* the status registers are read-only, but for factory tests */
+	case SCR:
+		u->scr = value;
+		break;
+	default:
+		break; /* the status registers are read-only, but for factory tests */
 	}
 }
 
-static const struct bus_ops ops = { uart_read, uart_write, 1, 1 };
+static const struct bus_ops ops = {uart_read, uart_write, 1, 1};
 
 void uart16550_reset(struct uart16550 *u)
 {
@@ -328,7 +358,7 @@ int uart16550_new(struct uart16550 **out, struct bus *bus, uint16_t base, struct
 	u->bus = bus;
 	u->irq = irq;
 	u->chr = chr;
-	u->ranges[0] = (struct port_range){ base, UART_PORTS, &ops, u, "16550A" };
+	u->ranges[0] = (struct port_range){base, UART_PORTS, &ops, u, "16550A"};
 	ret = ports_claim(bus, u->ranges, ARRAY_SIZE(u->ranges), err);
 	if (ret) {
 		free(u);

@@ -17,8 +17,8 @@
 struct uart16550;
 
 /*
- * Claims [base, base+8) in port space. chr stays the caller's, outlives the UART, and has its receive
- * callback set here (cleared by free); NULL: nothing connected, output is dropped.
+ * Claims [base, base+8) in port space. chr stays the caller's, outlives the UART, and has its
+ * receive callback set here (cleared by free); NULL: nothing connected, output is dropped.
  */
 int uart16550_new(struct uart16550 **out, struct bus *bus, uint16_t base, struct loop *loop,
 		  struct irq_line irq, struct chr *chr, struct err *err) must_check;
