@@ -47,12 +47,20 @@ enum cpu_request {
 struct engine_ops;
 
 struct vcpu {
-	uint64_t gpr[16];
-	uint64_t rip;
+	union {
+		struct {
+			uint64_t gpr[16];
+			uint64_t rip;
+			uint64_t zero; /* always 0 */
+		};
+		uint64_t ea_reg[18]; /* what an effective address may add up: gpr, rip, nothing */
+	};
 	/* Status flags as LAHF/SETO leave them in AX: OF in bit 0, SF ZF AF PF CF in bits 15..8. */
 	uint16_t status;
 	uint8_t cpl;
 	uint8_t mode;        /* enum x86_mode of the running code */
+	uint8_t mmu_mode;    /* enum mmu_mode of explicit accesses: follows CPL and AC */
+	bool align_check;    /* CPL 3, CR0.AM and EFLAGS.AC: misaligned data accesses raise #AC */
 	uint32_t sys_flags;  /* RFLAGS without the status flags; bit 1 not kept */
 	uint64_t inhibit_rip; /* interrupts are held off at this RIP: STI and MOV SS shadow; ~0 when none */
 	_Atomic uint32_t request; /* enum cpu_request */
@@ -61,6 +69,9 @@ struct vcpu {
 	bool wait_sipi;      /* after INIT, until SIPI */
 	bool nmi_blocked;    /* until IRET */
 	uint8_t sipi_vector;
+	bool in_rep;         /* between two iterations of a repeated string instruction */
+	uint64_t soft_int_rip; /* of the INT n being delivered: where a fault of its delivery is reported */
+	bool db_fault;       /* the #DB being raised is an instruction breakpoint's */
 	uint64_t pending_db; /* DR6 bits of debug traps to deliver after the current instruction */
 
 	struct segment seg[S_COUNT];
@@ -102,6 +113,10 @@ struct vcpu {
 	uint64_t insns; /* instructions retired by run() */
 	uint64_t exceptions[32], interrupts, unknown_msr_reads, unknown_msr_writes;
 
+	/* For engines that run guest instructions on the host: their stack while they do, and the host's MXCSR. */
+	uint64_t native_rsp;
+	uint32_t native_mxcsr;
+	_Alignas(64) uint8_t bounce[4096 + 128]; /* for accesses that no host pointer can serve */
 	void *fault_jmp[5]; /* where cpu_raise() goes: __builtin_setjmp buffer of the running engine */
 	struct cpu_event event; /* what cpu_raise() raised */
 };

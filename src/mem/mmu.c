@@ -12,6 +12,7 @@
  */
 #include "mem/mmu.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
 #include "x86/x86.h"
@@ -217,6 +218,10 @@ static void fill(struct mmu *m, uint64_t va, enum mmu_access access, enum mmu_mo
 
 	if (!host)
 		return;
+	if (access != MMU_FETCH)
+		for (unsigned i = 0; i < ARRAY_SIZE(m->watched); i++)
+			if (m->watched[i] == page)
+				return;
 	if (access == MMU_FETCH) {
 		e.addend = gpa_page.v - page;
 		m->fetch[mode == MMU_USER ? MMU_USER : MMU_KERNEL][tlb_fetch_index(va)] = e;
@@ -272,6 +277,7 @@ void mmu_init(struct mmu *m, struct guest_mem *mem)
 	memset(m, 0, sizeof(*m));
 	m->mem = mem;
 	m->regs.phys_bits = 40;
+	memset(m->watched, 0xff, sizeof(m->watched));
 	mmu_flush(m);
 }
 

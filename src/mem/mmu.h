@@ -44,6 +44,7 @@ struct mmu {
 	struct tlb_entry fetch[MMU_MODES][TLB_FETCH_ENTRIES]; /* MMU_KERNEL_AC is not used */
 	struct mmu_regs regs;
 	struct guest_mem *mem;
+	uint64_t watched[4]; /* linear pages with data breakpoints: never cached; ~0 when unused */
 	uint64_t walks, flushes;
 };
 

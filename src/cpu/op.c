@@ -1,0 +1,343 @@
+/* From Zydis' full description to struct cpu_op. */
+#include "cpu/op.h"
+
+#include "cpu/system.h"
+
+static int gpr_number(ZydisRegister r)
+{
+	switch (ZydisRegisterGetClass(r)) {
+	case ZYDIS_REGCLASS_GPR64:
+	case ZYDIS_REGCLASS_GPR32:
+	case ZYDIS_REGCLASS_GPR16:
+		return ZydisRegisterGetId(r);
+	default:
+		return -1;
+	}
+}
+
+static uint8_t ea_register(ZydisRegister r)
+{
+	int n;
+
+	if (r == ZYDIS_REGISTER_RIP || r == ZYDIS_REGISTER_EIP || r == ZYDIS_REGISTER_IP)
+		return EA_RIP;
+	n = gpr_number(r);
+	return n < 0 ? EA_NONE : (uint8_t)n;
+}
+
+static uint8_t segment_number(ZydisRegister r)
+{
+	switch (r) {
+	case ZYDIS_REGISTER_ES:
+		return S_ES;
+	case ZYDIS_REGISTER_CS:
+		return S_CS;
+	case ZYDIS_REGISTER_SS:
+		return S_SS;
+	case ZYDIS_REGISTER_FS:
+		return S_FS;
+	case ZYDIS_REGISTER_GS:
+		return S_GS;
+	default:
+		return S_DS;
+	}
+}
+
+/* The operand that effective-address fields describe: an explicit one, else the string source or XLAT's table. */
+static const ZydisDecodedOperand *memory_operand(const struct insn *insn)
+{
+	const ZydisDecodedOperand *best = NULL;
+
+	for (unsigned i = 0; i < insn->z.operand_count; i++) {
+		const ZydisDecodedOperand *o = &insn->op[i];
+
+		if (o->type != ZYDIS_OPERAND_TYPE_MEMORY)
+			continue;
+		if (o->visibility == ZYDIS_OPERAND_VISIBILITY_EXPLICIT)
+			return o;
+		/* ES:rDI is fixed; the other string operand and XLAT's take overrides. */
+		if (!best || o->mem.segment != ZYDIS_REGISTER_ES)
+			best = o;
+	}
+	return best;
+}
+
+static void take_immediates(struct cpu_op *op, const struct insn *insn)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < insn->z.operand_count; i++) {
+		const ZydisDecodedOperand *o = &insn->op[i];
+
+		if (o->type == ZYDIS_OPERAND_TYPE_POINTER) {
+			op->imm = o->ptr.offset;
+			op->imm2 = o->ptr.segment;
+		} else if (o->type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
+			if (n++)
+				op->imm2 = (uint16_t)o->imm.value.u;
+			else
+				op->imm = o->imm.value.u;
+		}
+	}
+}
+
+static bool has_register_class(const struct insn *insn, ZydisRegisterClass class)
+{
+	for (unsigned i = 0; i < insn->z.operand_count; i++)
+		if (insn->op[i].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+		    ZydisRegisterGetClass(insn->op[i].reg.value) == class)
+			return true;
+	return false;
+}
+
+static enum fpu_need fpu_need(const struct insn *insn)
+{
+	const ZydisDecodedInstruction *z = &insn->z;
+	bool vector = has_register_class(insn, ZYDIS_REGCLASS_XMM) || has_register_class(insn, ZYDIS_REGCLASS_YMM);
+
+	if (z->mnemonic == ZYDIS_MNEMONIC_FWAIT)
+		return FPU_WAIT;
+	if (z->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX)
+		return FPU_AVX512;
+	if (z->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX) {
+		if (has_register_class(insn, ZYDIS_REGCLASS_MASK))
+			return FPU_AVX512;
+		return vector || z->mnemonic == ZYDIS_MNEMONIC_VZEROALL || z->mnemonic == ZYDIS_MNEMONIC_VZEROUPPER ||
+				       z->mnemonic == ZYDIS_MNEMONIC_VLDMXCSR || z->mnemonic == ZYDIS_MNEMONIC_VSTMXCSR ?
+			       FPU_AVX : FPU_NONE;
+	}
+	if (vector || z->mnemonic == ZYDIS_MNEMONIC_LDMXCSR || z->mnemonic == ZYDIS_MNEMONIC_STMXCSR)
+		return FPU_SSE;
+	if (has_register_class(insn, ZYDIS_REGCLASS_MMX) || z->mnemonic == ZYDIS_MNEMONIC_EMMS)
+		return FPU_MMX;
+	return z->meta.isa_ext == ZYDIS_ISA_EXT_X87 || (z->opcode_map == 0 && (z->opcode & 0xf8) == 0xd8) ? FPU_X87 :
+													     FPU_NONE;
+}
+
+/* Moves and logic do not touch MXCSR; whatever else has vector operands may. */
+static bool uses_mxcsr(const ZydisDecodedInstruction *z)
+{
+	switch (z->meta.category) {
+	case ZYDIS_CATEGORY_DATAXFER:
+	case ZYDIS_CATEGORY_LOGICAL:
+	case ZYDIS_CATEGORY_LOGICAL_FP:
+	case ZYDIS_CATEGORY_AES:
+	case ZYDIS_CATEGORY_SHA:
+		return false;
+	default:
+		return true;
+	}
+}
+
+static bool allows_misaligned(ZydisMnemonic m)
+{
+	switch (m) {
+	case ZYDIS_MNEMONIC_MOVUPS:
+	case ZYDIS_MNEMONIC_MOVUPD:
+	case ZYDIS_MNEMONIC_MOVDQU:
+	case ZYDIS_MNEMONIC_LDDQU:
+	case ZYDIS_MNEMONIC_PCMPESTRI:
+	case ZYDIS_MNEMONIC_PCMPESTRM:
+	case ZYDIS_MNEMONIC_PCMPISTRI:
+	case ZYDIS_MNEMONIC_PCMPISTRM:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* The alignment that SDM vol. 2, 2.4 (exception classes) asks of the memory operand. */
+static uint16_t required_alignment(const struct insn *insn, unsigned mem_size)
+{
+	const ZydisDecodedInstruction *z = &insn->z;
+
+	switch (z->meta.exception_class) {
+	case ZYDIS_EXCEPTION_CLASS_SSE1:
+	case ZYDIS_EXCEPTION_CLASS_SSE2:
+	case ZYDIS_EXCEPTION_CLASS_SSE4:
+		return mem_size >= 16 && !allows_misaligned(z->mnemonic) ? 16 : 1;
+	case ZYDIS_EXCEPTION_CLASS_AVX1:
+	case ZYDIS_EXCEPTION_CLASS_E1:
+	case ZYDIS_EXCEPTION_CLASS_E1NF:
+		return mem_size >= 16 ? (uint16_t)mem_size : 1;
+	default:
+		return z->mnemonic == ZYDIS_MNEMONIC_CMPXCHG16B ? 16 : 1;
+	}
+}
+
+static bool suppresses_faults(ZydisExceptionClass c)
+{
+	switch (c) {
+	case ZYDIS_EXCEPTION_CLASS_E1NF:
+	case ZYDIS_EXCEPTION_CLASS_E2NF:
+	case ZYDIS_EXCEPTION_CLASS_E3NF:
+	case ZYDIS_EXCEPTION_CLASS_E4NF:
+	case ZYDIS_EXCEPTION_CLASS_E5NF:
+	case ZYDIS_EXCEPTION_CLASS_E6NF:
+	case ZYDIS_EXCEPTION_CLASS_E9NF:
+	case ZYDIS_EXCEPTION_CLASS_E10NF:
+	case ZYDIS_EXCEPTION_CLASS_E11NF:
+		return false;
+	default:
+		return true;
+	}
+}
+
+static bool is_packed(ZydisMnemonic m)
+{
+	switch (m) {
+	case ZYDIS_MNEMONIC_VCOMPRESSPS:
+	case ZYDIS_MNEMONIC_VCOMPRESSPD:
+	case ZYDIS_MNEMONIC_VPCOMPRESSB:
+	case ZYDIS_MNEMONIC_VPCOMPRESSW:
+	case ZYDIS_MNEMONIC_VPCOMPRESSD:
+	case ZYDIS_MNEMONIC_VPCOMPRESSQ:
+	case ZYDIS_MNEMONIC_VEXPANDPS:
+	case ZYDIS_MNEMONIC_VEXPANDPD:
+	case ZYDIS_MNEMONIC_VPEXPANDB:
+	case ZYDIS_MNEMONIC_VPEXPANDW:
+	case ZYDIS_MNEMONIC_VPEXPANDD:
+	case ZYDIS_MNEMONIC_VPEXPANDQ:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* Lanes that the destination mask counts: a broadcast source has one memory element for all of them. */
+static void take_mask(struct cpu_op *op, const struct insn *insn, const ZydisDecodedOperand *mem)
+{
+	const ZydisDecodedInstruction *z = &insn->z;
+
+	if (z->encoding != ZYDIS_INSTRUCTION_ENCODING_EVEX || z->avx.mask.reg == ZYDIS_REGISTER_K0 ||
+	    z->avx.mask.reg == ZYDIS_REGISTER_NONE || !suppresses_faults(z->meta.exception_class))
+		return;
+	op->mask = (uint8_t)ZydisRegisterGetId(z->avx.mask.reg);
+	op->elem_size = (uint8_t)(mem->element_size / 8);
+	if (!op->elem_size || op->mem_size % op->elem_size)
+		return;
+	op->elem_count = (uint8_t)(op->mem_size / op->elem_size);
+	op->flags |= OP_MASKED;
+	if (is_packed(z->mnemonic))
+		op->flags |= OP_PACKED;
+}
+
+static bool no_access(const ZydisDecodedInstruction *z)
+{
+	return z->meta.category == ZYDIS_CATEGORY_NOP || z->meta.category == ZYDIS_CATEGORY_WIDENOP ||
+	       z->meta.category == ZYDIS_CATEGORY_PREFETCH || z->meta.category == ZYDIS_CATEGORY_PREFETCHWT1 ||
+	       z->mnemonic == ZYDIS_MNEMONIC_NOP || z->mnemonic == ZYDIS_MNEMONIC_CLDEMOTE;
+}
+
+static void take_memory(struct cpu_op *op, const struct insn *insn, enum x86_mode mode)
+{
+	const ZydisDecodedOperand *mem = memory_operand(insn);
+
+	op->base = op->index = EA_NONE;
+	op->seg = S_DS;
+	op->align = 1;
+	op->addr_size = insn->z.address_width / 8;
+	op->addr_mask = op->addr_size == 8 ? ~0ULL : op->addr_size == 4 ? 0xffffffff : 0xffff;
+	if (!mem)
+		return;
+	op->seg = segment_number(mem->mem.segment);
+	op->base = ea_register(mem->mem.base);
+	op->disp = mem->mem.disp.has_displacement ? mem->mem.disp.value : 0;
+	if (op->base == EA_RIP)
+		op->disp += op->len;
+	/* A VSIB index is a vector register: struct cpu_op has no room for it, and its users ask Zydis. */
+	op->index = ea_register(mem->mem.index);
+	op->scale = mem->mem.scale ? (uint8_t)__builtin_ctz(mem->mem.scale) : 0;
+	if (mem->mem.type == ZYDIS_MEMOP_TYPE_VSIB)
+		op->index = (uint8_t)ZydisRegisterGetId(mem->mem.index);
+	op->mem_size = mem->size / 8;
+	if (mem->visibility != ZYDIS_OPERAND_VISIBILITY_EXPLICIT)
+		return;
+	op->flags |= OP_MEM;
+	if (mem->actions & ZYDIS_OPERAND_ACTION_MASK_READ)
+		op->flags |= OP_READ;
+	if (mem->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE)
+		op->flags |= OP_WRITE;
+	if (mem->mem.type == ZYDIS_MEMOP_TYPE_AGEN || no_access(&insn->z))
+		op->flags |= OP_NO_ACCESS;
+	op->align = required_alignment(insn, op->mem_size);
+	take_mask(op, insn, mem);
+	(void)mode;
+}
+
+static void take_registers(struct cpu_op *op, const struct insn *insn)
+{
+	const ZydisDecodedInstruction *z = &insn->z;
+	bool rex = z->attributes & ZYDIS_ATTRIB_HAS_REX;
+	unsigned r = rex ? z->raw.rex.R << 3 : 0, b = rex ? z->raw.rex.B << 3 : 0;
+
+	if (rex)
+		op->flags |= OP_REX;
+	if (z->attributes & ZYDIS_ATTRIB_HAS_MODRM) {
+		op->reg = (uint8_t)(z->raw.modrm.reg | r);
+		op->rm = (uint8_t)(z->raw.modrm.rm | b);
+		if (!rex && z->raw.modrm.reg >= 4)
+			op->flags |= OP_HIGH_REG;
+		if (!rex && z->raw.modrm.rm >= 4 && !(op->flags & OP_MEM))
+			op->flags |= OP_HIGH_RM;
+	} else {
+		op->rm = (uint8_t)((z->opcode & 7) | b);
+		if (!rex && (z->opcode & 7) >= 4)
+			op->flags |= OP_HIGH_RM;
+	}
+}
+
+/* Mnemonics whose 64-bit form Zydis names apart but gives no operand width. */
+static uint8_t operand_size(const ZydisDecodedInstruction *z)
+{
+	bool w = (z->attributes & ZYDIS_ATTRIB_HAS_REX) && z->raw.rex.W;
+
+	switch (z->mnemonic) {
+	case ZYDIS_MNEMONIC_SYSRET:
+	case ZYDIS_MNEMONIC_FXSAVE64:
+	case ZYDIS_MNEMONIC_FXRSTOR64:
+	case ZYDIS_MNEMONIC_XSAVE64:
+	case ZYDIS_MNEMONIC_XSAVEC64:
+	case ZYDIS_MNEMONIC_XSAVEOPT64:
+	case ZYDIS_MNEMONIC_XRSTOR64:
+	case ZYDIS_MNEMONIC_FXSAVE:
+	case ZYDIS_MNEMONIC_FXRSTOR:
+	case ZYDIS_MNEMONIC_XSAVE:
+	case ZYDIS_MNEMONIC_XSAVEC:
+	case ZYDIS_MNEMONIC_XSAVEOPT:
+	case ZYDIS_MNEMONIC_XRSTOR:
+		return w ? 8 : 4;
+	default:
+		return z->operand_width / 8;
+	}
+}
+
+void cpu_op_init(struct cpu_op *op, const struct insn *insn, enum x86_mode mode)
+{
+	const ZydisDecodedInstruction *z = &insn->z;
+
+	memset(op, 0, sizeof(*op));
+	op->mnemonic = (uint16_t)z->mnemonic;
+	op->len = z->length;
+	op->op_size = operand_size(z);
+	op->opcode = z->opcode;
+	op->map = (uint8_t)z->opcode_map;
+	op->treatment = (uint8_t)insn_info(z->mnemonic)->interp;
+	if (z->attributes & ZYDIS_ATTRIB_HAS_LOCK)
+		op->flags |= OP_LOCK;
+	for (unsigned i = 0; i < z->raw.prefix_count; i++) {
+		/* The last of F2 and F3 counts. */
+		if (z->raw.prefixes[i].value == 0xf3)
+			op->flags = (uint16_t)((op->flags & ~OP_REPNE) | OP_REP);
+		else if (z->raw.prefixes[i].value == 0xf2)
+			op->flags = (uint16_t)((op->flags & ~OP_REP) | OP_REPNE);
+		else if (z->raw.prefixes[i].value == 0xf0)
+			op->flags |= OP_LOCK;
+	}
+	take_memory(op, insn, mode);
+	take_registers(op, insn);
+	take_immediates(op, insn);
+	op->fpu = (uint8_t)fpu_need(insn);
+	if (op->fpu >= FPU_SSE && uses_mxcsr(z))
+		op->flags |= OP_FP;
+}

@@ -1,0 +1,119 @@
+/*
+ * internal.h - the interpreter's own: blocks of decoded instructions, and thunks that run one on the host.
+ *
+ * Theory of operation
+ *
+ * Guest code is decoded once into blocks: straight runs of struct cpu_op that end at control flow, at an
+ * instruction that changes what decoding depends on, or at a page end. A block is keyed by guest-physical
+ * address and code size, so it survives address-space switches. The run loop calls each op's fn in turn.
+ *
+ * An innocuous instruction is not re-implemented: its fn calls a thunk, a few host instructions generated for it
+ * that load the guest registers it names, run the very instruction with its memory operand redirected to
+ * [scratch register], and store what it wrote. The scratch register points at the guest's RAM itself when the
+ * TLB has it, else at a bounce buffer. Host faults inside a thunk (#DE, #XM, #GP...) arrive as signals and become
+ * a return value; as nothing has been stored yet, the guest's state is that of a fault. Equal thunks are shared.
+ *
+ * Writes to bytes that blocks were decoded from reach interp_wrote() (mem.h, code_watcher), which unhooks those
+ * blocks at once; they are freed when the loop is at its top again, since one of them may be running.
+ */
+#ifndef RINGER_ENGINE_INTERP_INTERNAL_H
+#define RINGER_ENGINE_INTERP_INTERNAL_H
+
+#include <pthread.h>
+
+#include "cpu/engine.h"
+#include "cpu/system.h"
+
+#define BLOCK_MAX_OPS 32
+#define BLOCK_BUCKETS 16384u
+#define JUMP_CACHE 4096u
+
+struct block {
+	uint64_t gpa;           /* of the first byte */
+	struct block *next;     /* in its bucket, or in the graveyard */
+	struct block *page_next; /* blocks that start in the same page */
+	uint16_t n_ops, len;    /* len: bytes decoded */
+	uint8_t mode;           /* enum x86_mode */
+	bool crosses;           /* its one instruction runs into the next page: verified by bytes, not by marks */
+	uint8_t bytes[X86_INSN_MAX];
+	struct cpu_op op[];
+};
+
+struct jump_entry {
+	uint64_t lin;
+	uint64_t key; /* generation, mode and privilege */
+	struct block *block;
+};
+
+struct code_page {
+	uint64_t page;          /* guest-physical page address */
+	struct block *blocks;
+	struct code_page *next;
+};
+
+struct thunks;
+
+struct interp {
+	struct vcpu *v;
+	struct insn_decoder decoder;
+	struct thunks *thunks;
+	struct block *bucket[BLOCK_BUCKETS];
+	struct code_page *pages[BLOCK_BUCKETS];
+	struct jump_entry jump[JUMP_CACHE];
+	struct block *graveyard;
+	uint64_t generation;    /* raised when a block disappears */
+	bool stale;             /* a block disappeared: stop running the current one */
+	_Atomic bool drop_all;  /* another thread wrote to code: drop every block at the loop's top */
+	pthread_t thread;       /* that runs, or ran last */
+	bool failed;            /* the host failed: v->stop_reason says how */
+	uint64_t budget;        /* instructions left; ~0: no limit */
+	uint64_t blocks_decoded, blocks_dropped, native_faults;
+	void *signal_stack;
+};
+
+static inline struct interp *interp_of(const struct vcpu *v)
+{
+	return v->engine_state;
+}
+
+/* block.c */
+/* The block at RIP, decoded if need be. Raises the faults of fetching. */
+struct block *block_lookup(struct interp *it);
+void block_drop_all(struct interp *it);
+void block_free_dropped(struct interp *it);
+void block_wrote(struct interp *it, uint64_t gpa, uint64_t len);
+
+/* ops.c: chooses fn (and the thunk) for a decoded instruction. -ENOSPC: thunk memory is full. */
+int op_select(struct interp *it, struct cpu_op *op, const struct insn *insn, enum x86_mode mode) must_check;
+void op_select_fault(struct cpu_op *op, enum decode_result result);
+/* flow.c: near jumps, calls and returns; NULL when it is none. */
+cpu_op_fn flow_select(const struct cpu_op *op, const struct insn *insn);
+
+/* thunk.c */
+int thunks_new(struct thunks **out, struct err *err) must_check;
+void thunks_free(struct thunks *t);
+/* Empties the arena; no block may refer to it any more. */
+void thunks_reset(struct thunks *t);
+void *thunk_get(struct thunks *t, const struct cpu_op *op, const struct insn *insn, enum x86_mode mode);
+bool thunks_contain(const struct thunks *t, uint64_t addr);
+
+/* native.c */
+struct native_fault {
+	unsigned vector;
+	uint32_t error, mxcsr;
+	uint64_t addr;
+};
+int native_init(struct interp *it, struct err *err) must_check;
+void native_fini(struct interp *it);
+/* Before and after running on this thread. */
+int native_enter(struct interp *it);
+void native_leave(struct interp *it);
+/* Runs a thunk: 0, or -1 after a host fault, described in *native_last_fault(). */
+int native_call_asm(struct vcpu *v, void *mem, void *thunk, uint64_t *rsp);
+static inline int native_call(struct vcpu *v, void *mem, void *thunk)
+{
+	return native_call_asm(v, mem, thunk, &v->native_rsp);
+}
+const struct native_fault *native_last_fault(void);
+
+#endif

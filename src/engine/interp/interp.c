@@ -1,0 +1,236 @@
+/* The interpreter's engine functions and run loop. */
+#include "engine/interp/interp.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "engine/interp/internal.h"
+
+#define NO_RIP (~0ULL)
+#define NO_BUDGET (~0ULL)
+
+static bool usable(struct err *why)
+{
+	struct thunks *t;
+
+	if (thunks_new(&t, why))
+		return false;
+	thunks_free(t);
+	err_set(why, 0, "needs nothing but executable memory, which this host gives");
+	return true;
+}
+
+/* mem.h's code watcher. From another thread than the vCPU's, everything is dropped at the loop's next top. */
+static void interp_wrote(void *ctx, gpa_t gpa, uint64_t len)
+{
+	struct interp *it = ctx;
+
+	if (pthread_equal(pthread_self(), it->thread)) {
+		block_wrote(it, gpa.v, len);
+	} else {
+		it->drop_all = true;
+		it->v->request |= CPU_REQ_FLUSH;
+	}
+}
+
+static void vcpu_fini(struct vcpu *v)
+{
+	struct interp *it = interp_of(v);
+
+	if (!it)
+		return;
+	guest_mem_watch_code(v->mem, NULL);
+	native_leave(it);
+	block_drop_all(it);
+	block_free_dropped(it);
+	thunks_free(it->thunks);
+	native_fini(it);
+	free(it);
+	v->engine_state = NULL;
+}
+
+static int vcpu_init(struct vcpu *v, struct err *err)
+{
+	struct interp *it = calloc(1, sizeof(*it));
+	struct code_watcher w = {.wrote = interp_wrote, .ctx = it};
+	int rc;
+
+	if (!it)
+		return err_set(err, ENOMEM, "out of host memory");
+	it->v = v;
+	it->generation = 1;
+	it->thread = pthread_self();
+	insn_decoder_init(&it->decoder);
+	rc = thunks_new(&it->thunks, err);
+	if (!rc)
+		rc = native_init(it, err);
+	if (rc) {
+		thunks_free(it->thunks);
+		free(it);
+		return rc;
+	}
+	v->engine_state = it;
+	guest_mem_watch_code(v->mem, &w);
+	return 0;
+}
+
+/* Single steps, breakpoints, RF and instruction budgets are exact only one instruction at a time. */
+static bool must_step(const struct vcpu *v, const struct interp *it)
+{
+	return (v->sys_flags & (FLAG_TF | FLAG_RF)) || (v->dr7 & 0xff) || it->budget != NO_BUDGET;
+}
+
+static void check_code_limit(struct vcpu *v, const struct cpu_op *op)
+{
+	if (v->mode != X86_MODE_64 && op->len && v->rip + op->len - 1 > v->seg[S_CS].limit)
+		cpu_gp(v);
+}
+
+static void raise_code_breakpoint(struct vcpu *v)
+{
+	uint64_t lin = v->mode == X86_MODE_64 ? v->rip : (v->seg[S_CS].base + v->rip) & 0xffffffff;
+
+	if (cpu_code_breakpoint(v, lin)) {
+		v->db_fault = true;
+		cpu_raise(v, EXC_DB);
+	}
+}
+
+/* One instruction, with all that single-stepping implies. */
+static void step(struct interp *it)
+{
+	struct vcpu *v = it->v;
+	bool tf = v->sys_flags & FLAG_TF;
+	const struct cpu_op *op;
+	const struct block *b;
+
+	if (it->budget != NO_BUDGET)
+		it->budget--;
+	v->insns++;
+	if ((v->dr7 & 0xff) && !v->in_rep && !(v->rip == v->inhibit_rip && v->inhibit_debug))
+		raise_code_breakpoint(v);
+	b = block_lookup(it);
+	if (!b)
+		return;
+	op = &b->op[0];
+	check_code_limit(v, op);
+	v->sys_flags &= ~(uint32_t)FLAG_RF;
+	if (v->rip == v->inhibit_rip)
+		v->inhibit_rip = NO_RIP;
+	op->fn(v, op);
+	/* SYSCALL takes TF from SFMASK at once; elsewhere the TF that counts is the one before the instruction. */
+	if (tf && !(op->mnemonic == ZYDIS_MNEMONIC_SYSCALL && !(v->sys_flags & FLAG_TF)))
+		v->pending_db |= BIT(14);
+}
+
+static void run_block(struct interp *it, const struct block *b)
+{
+	struct vcpu *v = it->v;
+	const struct cpu_op *op = b->op, *end = b->op + b->n_ops;
+
+	if (unlikely(v->mode != X86_MODE_64) && v->rip + b->len - 1 > v->seg[S_CS].limit) {
+		check_code_limit(v, op);
+		op->fn(v, op);
+		v->insns++;
+		return;
+	}
+	do {
+		op->fn(v, op);
+		op++;
+		/* A block may have dropped itself; debug traps are taken at once. */
+		if (unlikely(it->stale))
+			break;
+	} while (op < end);
+	v->insns += (uint64_t)(op - b->op);
+}
+
+/* What must be looked at between blocks; false: leave run() with *exit. */
+static bool between_blocks(struct interp *it, enum run_exit *exit)
+{
+	struct vcpu *v = it->v;
+	bool stop;
+
+	if (it->drop_all) {
+		it->drop_all = false;
+		block_drop_all(it);
+	}
+	if (it->graveyard)
+		block_free_dropped(it);
+	it->stale = false;
+	if (it->failed) {
+		*exit = RUN_ERROR;
+		return false;
+	}
+	if (!v->request && !v->pending_db && !v->halted && !v->wait_sipi)
+		return true;
+	if (!cpu_take_pending(v, &stop)) {
+		*exit = RUN_SHUTDOWN;
+		return false;
+	}
+	if (stop || v->halted || v->wait_sipi) {
+		*exit = stop ? RUN_STOP : RUN_HALT;
+		return false;
+	}
+	return true;
+}
+
+static enum run_exit loop(struct interp *it)
+{
+	struct vcpu *v = it->v;
+	enum run_exit exit = RUN_STOP;
+
+	for (;;) {
+		const struct block *b;
+
+		if (!between_blocks(it, &exit))
+			return exit;
+		if (!it->budget)
+			return RUN_BUDGET;
+		if (unlikely(must_step(v, it))) {
+			step(it);
+			continue;
+		}
+		b = block_lookup(it);
+		if (!b)
+			continue;
+		v->inhibit_rip = NO_RIP;
+		run_block(it, b);
+	}
+}
+
+/* Apart from run(): a function that sets a jump target must not hold variables that it changes. */
+static enum run_exit run_with_faults(struct interp *it)
+{
+	struct vcpu *v = it->v;
+
+	if (__builtin_setjmp(v->fault_jmp)) {
+		struct cpu_event e = v->event;
+
+		if (!cpu_deliver(v, &e))
+			return RUN_SHUTDOWN;
+	}
+	return loop(it);
+}
+
+static enum run_exit run(struct vcpu *v, uint64_t max_insns)
+{
+	struct interp *it = interp_of(v);
+
+	it->thread = pthread_self();
+	it->budget = max_insns ? max_insns : NO_BUDGET;
+	if (native_enter(it)) {
+		snprintf(v->stop_reason, sizeof(v->stop_reason), "the host refuses an alternate signal stack");
+		return RUN_ERROR;
+	}
+	return run_with_faults(it);
+}
+
+const struct engine_ops interp_engine = {
+	.name = "interp",
+	.description = "reference interpreter: every mode, every instruction; innocuous ones run on the host CPU",
+	.usable = usable,
+	.vcpu_init = vcpu_init,
+	.vcpu_fini = vcpu_fini,
+	.run = run,
+};

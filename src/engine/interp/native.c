@@ -1,0 +1,129 @@
+/*
+ * Running thunks: the signal handler that turns host faults inside a thunk into a return value.
+ *
+ * The handler runs on an alternate stack armed with SS_AUTODISARM, because RSP may hold any guest value when the
+ * fault comes (even one inside that stack). It acts only when this thread is in native_enter() and the faulting
+ * address lies in the thunk arena; every other signal goes to whoever was there before.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <ucontext.h>
+
+#include "engine/interp/internal.h"
+
+#define SIGNAL_STACK 65536
+
+#ifndef SS_AUTODISARM
+#define SS_AUTODISARM (1u << 31)
+#endif
+
+extern char native_fault_exit[];
+
+static const int fault_signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP};
+
+/*
+ * Per thread: which interpreter runs on it. A signal handler gets no argument, so this is the one place where
+ * a thread-local is needed.
+ */
+static _Thread_local struct interp *running;
+static _Thread_local struct native_fault last_fault;
+
+/* What was installed before, shared by all machines of the process; set once. */
+static struct sigaction previous[ARRAY_SIZE(fault_signals)];
+static pthread_once_t install_once = PTHREAD_ONCE_INIT;
+
+const struct native_fault *native_last_fault(void)
+{
+	return &last_fault;
+}
+
+static void chain(int sig, siginfo_t *info, void *context)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(fault_signals); i++) {
+		const struct sigaction *sa = &previous[i];
+
+		if (fault_signals[i] != sig)
+			continue;
+		if (sa->sa_flags & SA_SIGINFO) {
+			sa->sa_sigaction(sig, info, context);
+		} else if (sa->sa_handler != SIG_DFL && sa->sa_handler != SIG_IGN) {
+			sa->sa_handler(sig);
+		} else {
+			signal(sig, SIG_DFL); /* the instruction faults again, and the default action follows */
+		}
+		return;
+	}
+}
+
+static void on_fault(int sig, siginfo_t *info, void *context)
+{
+	ucontext_t *uc = context;
+	greg_t *r = uc->uc_mcontext.gregs;
+	struct interp *it = running;
+
+	if (!it || !thunks_contain(it->thunks, (uint64_t)r[REG_RIP])) {
+		chain(sig, info, context);
+		return;
+	}
+	last_fault.vector = (unsigned)r[REG_TRAPNO];
+	last_fault.error = (uint32_t)r[REG_ERR];
+	last_fault.addr = (uint64_t)r[REG_CR2];
+	last_fault.mxcsr = uc->uc_mcontext.fpregs->mxcsr;
+	uc->uc_mcontext.fpregs->mxcsr = it->v->native_mxcsr;
+	uc->uc_mcontext.fpregs->cwd = 0x37f;
+	uc->uc_mcontext.fpregs->swd = 0;
+	uc->uc_mcontext.fpregs->ftw = 0;
+	r[REG_RIP] = (greg_t)(uintptr_t)native_fault_exit;
+	r[REG_RSP] = (greg_t)it->v->native_rsp;
+}
+
+static void install(void)
+{
+	struct sigaction sa = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
+
+	sigemptyset(&sa.sa_mask);
+	for (unsigned i = 0; i < ARRAY_SIZE(fault_signals); i++)
+		sigaction(fault_signals[i], &sa, &previous[i]);
+}
+
+int native_init(struct interp *it, struct err *err)
+{
+	it->signal_stack = mmap(NULL, SIGNAL_STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (it->signal_stack == MAP_FAILED) {
+		it->signal_stack = NULL;
+		return err_set(err, ENOMEM, "out of host memory");
+	}
+	pthread_once(&install_once, install);
+	return 0;
+}
+
+void native_fini(struct interp *it)
+{
+	if (it->signal_stack)
+		munmap(it->signal_stack, SIGNAL_STACK);
+}
+
+int native_enter(struct interp *it)
+{
+	stack_t ss = {.ss_sp = it->signal_stack, .ss_size = SIGNAL_STACK, .ss_flags = (int)SS_AUTODISARM};
+
+	if (running == it)
+		return 0;
+	if (sigaltstack(&ss, NULL))
+		return -errno;
+	running = it;
+	return 0;
+}
+
+void native_leave(struct interp *it)
+{
+	stack_t off = {.ss_flags = SS_DISABLE};
+
+	if (running != it)
+		return;
+	running = NULL;
+	sigaltstack(&off, NULL);
+}
