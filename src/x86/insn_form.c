@@ -24,10 +24,11 @@ FORM(pop_sreg, POP, BEHAVIOUR_SENSITIVE, EMULATE,
 FORM(far_jmp, JMP, BEHAVIOUR_SENSITIVE, EMULATE,
      "Loads CS through the monitor's descriptor tables, or switches tasks; the real CPL decides");
 FORM(far_call, CALL, BEHAVIOUR_SENSITIVE, EMULATE,
-     "Loads CS through the monitor's descriptor tables, call gates included, and shows the real CPL on the stack");
+     "Loads CS through the monitor's descriptor tables, call gates included, and pushes the real CPL");
 FORM(far_ret, RET, BEHAVIOUR_SENSITIVE, EMULATE,
-     "Loads CS through the monitor's descriptor tables; whether it changes privilege depends on the real CPL");
-FORM(gone, INVALID, INNOCUOUS, UD, "Of an instruction set that current CPUs have dropped; no CPU model offers it");
+     "Loads CS through the monitor's descriptor tables; the real CPL decides what it may change");
+FORM(gone, INVALID, INNOCUOUS, UD,
+     "Of an instruction set that current CPUs have dropped; no CPU model offers it");
 FORM(native, INVALID, INNOCUOUS, NATIVE, NULL);
 FORM(masked_mem, INVALID, INNOCUOUS, VECTOR_MEM,
      "A masked-off element must not be read, written or faulted on, so memory is touched by element");

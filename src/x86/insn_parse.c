@@ -424,7 +424,8 @@ static const char *parse_prefixes(struct parse *s, const char *p, char *word, si
 	}
 }
 
-int insn_parse(const char *text, enum x86_mode mode, uint8_t *bytes, size_t *len, bool *example, struct err *err)
+int insn_parse(const char *text, enum x86_mode mode, uint8_t *bytes, size_t *len, bool *example,
+	       struct err *err)
 {
 	static const ZydisMachineMode machine[] = { ZYDIS_MACHINE_MODE_LEGACY_16, ZYDIS_MACHINE_MODE_LEGACY_32,
 						    ZYDIS_MACHINE_MODE_LONG_64 };
@@ -451,6 +452,6 @@ int insn_parse(const char *text, enum x86_mode mode, uint8_t *bytes, size_t *len
 			if (find_example(&s, n, mode, bytes, len))
 				return 0;
 	}
-	return err_set(err, EINVAL, "\"%s\" has no encoding in %s-bit code that the encoder knows; give the bytes in hex", text,
+	return err_set(err, EINVAL, "\"%s\" has no known encoding in %s-bit code; give the bytes in hex", text,
 		       mode == X86_MODE_64 ? "64" : mode == X86_MODE_32 ? "32" : "16");
 }

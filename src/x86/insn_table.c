@@ -37,7 +37,8 @@
 #define SREG_LOAD "Loads a descriptor from the monitor's tables and checks it against the real CPL"
 #define INT_WHY "Enters the monitor's interrupt gate, possibly at another privilege level"
 #define TSC_WHY "Shows the host's time-stamp counter, and traps only if CR4.TSD is set"
-#define FSGS "Reaches the base the hardware holds now, which the monitor may have borrowed; traps without CR4.FSGSBASE"
+#define FSGS                                                                                                 \
+	"Reaches the base the hardware holds now, which may be the monitor's; traps without CR4.FSGSBASE"
 #define XSTATE "Which components it moves, and where to, depends on the real XCR0"
 #define FXSTATE "What it moves depends on CR4.OSFXSR, EFER.FFXSR and the privilege level"
 #define DTR_LOAD "Replaces a descriptor-table register, on which every segment and interrupt depends"
@@ -49,7 +50,7 @@
 #define SNP "Reverse-map table of SEV-SNP; no CPU model offers it"
 #define TDX "Trust domains (TDX); no CPU model offers it"
 #define SGX "Enclaves (SGX); no CPU model offers them"
-#define TSX "Transactional memory (TSX); whether it commits depends on the real machine; no CPU model offers it"
+#define TSX "Transactional memory (TSX): whether it commits is up to the real CPU; no CPU model offers it"
 #define CET "Shadow stacks (CET); no CPU model offers them"
 #define AMX "Tiles (AMX); no CPU model offers them"
 #define UINTR "User interrupts; no CPU model offers them"
@@ -212,7 +213,8 @@ static const struct insn_info table[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
 	NEVER(MONITORX, BEHAVIOUR_SENSITIVE, MWAIT_WHY), NEVER(MWAITX, BEHAVIOUR_SENSITIVE, MWAIT_WHY),
 	NEVER(TPAUSE, BEHAVIOUR_SENSITIVE, WAITPKG), NEVER(UMONITOR, BEHAVIOUR_SENSITIVE, WAITPKG),
 	NEVER(UMWAIT, BEHAVIOUR_SENSITIVE, WAITPKG),
-	NEVER(RDPID, BEHAVIOUR_SENSITIVE, "Shows the host's TSC_AUX and cannot be made to trap; no CPU model offers it"),
+	NEVER(RDPID, BEHAVIOUR_SENSITIVE,
+	      "Shows the host's TSC_AUX and cannot be made to trap; no CPU model offers it"),
 	NEVER(RDPRU, BEHAVIOUR_SENSITIVE, "Shows the host's MPERF and APERF; no CPU model offers it"),
 	NEVER(MCOMMIT, INNOCUOUS, "Waits for stores to commit and reports errors; no CPU model offers it"),
 	NEVER(CLZERO, INNOCUOUS, "Zeroes the cache line at [rAX]; no CPU model offers it"),
