@@ -322,7 +322,7 @@ void cpu_op_init(struct cpu_op *op, const struct insn *insn, enum x86_mode mode)
 	op->op_size = operand_size(z);
 	op->opcode = z->opcode;
 	op->map = (uint8_t)z->opcode_map;
-	op->treatment = (uint8_t)insn_info(z->mnemonic)->interp;
+	op->treatment = (uint8_t)insn_form_info(insn)->interp;
 	if (z->attributes & ZYDIS_ATTRIB_HAS_LOCK)
 		op->flags |= OP_LOCK;
 	for (unsigned i = 0; i < z->raw.prefix_count; i++) {

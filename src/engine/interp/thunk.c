@@ -430,7 +430,7 @@ static unsigned opcode_offset(const ZydisDecodedInstruction *z)
 	case ZYDIS_INSTRUCTION_ENCODING_EVEX:
 		return z->raw.evex.offset + 4u;
 	default:
-		return z->raw.prefix_count + (z->attributes & ZYDIS_ATTRIB_HAS_REX ? 1u : 0u);
+		return z->attributes & ZYDIS_ATTRIB_HAS_REX ? z->raw.rex.offset + 1u : z->raw.prefix_count;
 	}
 }
 
