@@ -285,7 +285,11 @@ void apic_enable(void)
 
 void apic_self(uint32_t icr_low)
 {
+	unsigned vec = icr_low & 0xff, spin = 1000000;
+
 	*apic_reg(0x300) = icr_low | 1u << 18; /* shorthand: self */
+	while (vec && !(*apic_reg(0x200 + vec / 32 * 16) >> vec % 32 & 1) && --spin)
+		; /* until it is requested */
 }
 
 void apic_eoi(void)

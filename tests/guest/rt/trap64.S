@@ -18,6 +18,7 @@
 #define CR2 27
 #define FRAME 28
 #define COUNT 29
+#define HSS 30
 
 	.text
 	.globl run
@@ -102,6 +103,8 @@ common:
 	mov %rax, trap + R(FS)
 	mov %gs, %eax
 	mov %rax, trap + R(GS)
+	mov %ss, %eax
+	mov %rax, trap + R(HSS)
 	incq trap + R(COUNT)
 	.globl run_return
 run_return:
