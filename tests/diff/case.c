@@ -32,19 +32,23 @@ void case_poke(const struct diff_shared *sh, const struct diff_case *c, uint8_t 
 			poke_byte(pages, c->poke[p].addr + i, (uint8_t)(c->poke[p].value >> 8 * i));
 }
 
-size_t case_code(const struct diff_case *c, uint8_t buf[352])
+size_t case_code(const struct diff_case *c, uint8_t buf[DIFF_CODE_MAX])
 {
-	static const uint8_t exit64[] = {0xff, 0x25, 0, 0, 0, 0}; /* jmp *(%rip) */
 	uint8_t *p = buf + c->code_len;
 	uint64_t stub = DIFF_STUB;
+	/* The pointer is aligned: EFLAGS.AC may be set. */
+	uint32_t gap = -(c->code_off + c->code_len + 6u) & 7;
 
 	memcpy(buf, c->code, c->code_len);
 	if (!c->with_exit)
 		return c->code_len;
 	if (c->mode == X86_MODE_64) {
-		memcpy(p, exit64, sizeof(exit64));
-		memcpy(p + sizeof(exit64), &stub, 8);
-		return c->code_len + 14u;
+		p[0] = 0xff; /* jmp *gap(%rip) */
+		p[1] = 0x25;
+		memcpy(p + 2, &gap, 4);
+		memset(p + 6, 0xcc, gap);
+		memcpy(p + 6 + gap, &stub, 8);
+		return c->code_len + 14u + gap;
 	}
 	*p = 0xea; /* ljmp $DIFF_CS64, $DIFF_STUB */
 	memcpy(p + 1, &stub, 4);

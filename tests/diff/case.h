@@ -36,7 +36,7 @@ struct arena_page {
 };
 extern const struct arena_page arena_page[ARENA_PAGES];
 
-enum { DIFF_TEMPLATES = 8, DIFF_IMAGES = 64, DIFF_IMAGE_SIZE = 2752, DIFF_BATCH = 256 };
+enum { DIFF_TEMPLATES = 8, DIFF_IMAGES = 64, DIFF_IMAGE_SIZE = 2752, DIFF_BATCH = 256, DIFF_CODE_MAX = 352 };
 
 /* Laid out as struct fpu_state is: an FXSAVE64 image for x87 and MXCSR, vector and mask registers whole. */
 struct diff_fpu {
@@ -117,7 +117,7 @@ struct diff_shared {
 /* Puts the pokes and the image of a case into the pages; bytes off the writable pages are left out. */
 void case_poke(const struct diff_shared *sh, const struct diff_case *c, uint8_t *pages[ARENA_PAGES]);
 /* Code with its exit jump as it lies at DIFF_CODE + code_off. Returns the length. */
-size_t case_code(const struct diff_case *c, uint8_t buf[352]);
+size_t case_code(const struct diff_case *c, uint8_t buf[DIFF_CODE_MAX]);
 /* Lists what differs between the pages and the template. */
 void case_collect(const struct diff_shared *sh, const struct diff_case *c, uint8_t *pages[ARENA_PAGES],
 		  struct diff_result *r);

@@ -10,9 +10,12 @@
  * The GDT has Linux's layout, so that selectors mean the same on both sides.
  */
 #include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "case.h"
 #include "cpu/engine.h"
@@ -22,6 +25,7 @@
 #define KERN 0xffff800000000000ULL
 #define RAM_SIZE MIB(2)
 #define BUDGET 50000
+#define WATCHDOG_US 200000
 
 /* Guest-physical layout. */
 enum {
@@ -48,6 +52,10 @@ struct engine_side {
 	struct log log;
 	uint8_t *ram, *pages[ARENA_PAGES];
 	uint32_t next_table, code_start, code_end;
+	pthread_t watchdog;
+	bool watched;
+	_Atomic uint64_t started; /* cases */
+	_Atomic bool running, quit;
 };
 
 /* The translator joins here; it can run the same cases as single instructions, blocks and loops. */
@@ -101,6 +109,7 @@ static void build_descriptors(struct engine_side *e)
 {
 	uint64_t *gdt = (uint64_t *)(e->ram + P_GDT), *idt = (uint64_t *)(e->ram + P_IDT);
 	uint64_t tss = KERN + P_TSS, rsp0 = KERN + P_STACK + DIFF_PAGE;
+	uint16_t no_io_bitmap = 0x68; /* past the limit */
 
 	gdt[1] = flat_descriptor(0, ATTR_CODE32);
 	gdt[2] = flat_descriptor(0, ATTR_CODE64);
@@ -113,6 +122,7 @@ static void build_descriptors(struct engine_side *e)
 	gdt[12] = flat_descriptor(DIFF_FS32_BASE, ATTR_DATA | ATTR_USER | SEG_AVL);
 	gdt[13] = flat_descriptor(DIFF_GS32_BASE, ATTR_DATA | ATTR_USER | SEG_AVL);
 	memcpy(e->ram + P_TSS + 4, &rsp0, 8);
+	memcpy(e->ram + P_TSS + 102, &no_io_bitmap, 2);
 	for (unsigned v = 0; v < 32; v++) {
 		uint64_t h = KERN + P_HANDLERS + v * 16;
 		uint64_t dpl = v == EXC_BP || v == EXC_OF ? 3 : 0;
@@ -178,6 +188,21 @@ static int build(struct engine_side *e, struct err *err)
 	return e->ops->vcpu_init ? e->ops->vcpu_init(e->v, err) : 0;
 }
 
+/* Stops a case that has been running for two ticks. */
+static void *watch(void *arg)
+{
+	struct engine_side *e = arg;
+	uint64_t last = 0;
+
+	while (!e->quit) {
+		usleep(WATCHDOG_US);
+		if (e->running && e->started == last)
+			vcpu_request(e->v, CPU_REQ_STOP);
+		last = e->started;
+	}
+	return NULL;
+}
+
 int engine_side_new(struct engine_side **out, const char *engine, const struct diff_shared *sh, struct err *err)
 {
 	struct engine_side *e = calloc(1, sizeof(*e));
@@ -199,6 +224,7 @@ int engine_side_new(struct engine_side **out, const char *engine, const struct d
 		return r;
 	}
 	reset_vcpu(e);
+	e->watched = !pthread_create(&e->watchdog, NULL, watch, e);
 	*out = e;
 	return 0;
 }
@@ -207,6 +233,9 @@ void engine_side_free(struct engine_side *e)
 {
 	if (!e)
 		return;
+	e->quit = true;
+	if (e->watched)
+		pthread_join(e->watchdog, NULL);
 	vcpu_free(e->v);
 	guest_mem_free(e->mem);
 	free(e);
@@ -214,12 +243,12 @@ void engine_side_free(struct engine_side *e)
 
 static void load_memory(struct engine_side *e, const struct diff_case *c)
 {
-	uint8_t *code = e->ram + P_CODE, buf[352];
+	uint8_t *code = e->ram + P_CODE, buf[DIFF_CODE_MAX];
 	size_t len = case_code(c, buf);
 
+	/* Read-only pages too: an engine may be wrong. */
 	for (unsigned i = 0; i < ARENA_PAGES; i++)
-		if (!arena_page[i].ro)
-			memcpy(e->pages[i], e->sh->template[c->template] + i * DIFF_PAGE, DIFF_PAGE);
+		memcpy(e->pages[i], e->sh->template[c->template] + i * DIFF_PAGE, DIFF_PAGE);
 	case_poke(e->sh, c, e->pages);
 	memset(code + e->code_start, 0xcc, e->code_end - e->code_start);
 	guest_mem_wrote(e->mem, GPA(P_CODE + e->code_start), e->code_end - e->code_start);
@@ -295,13 +324,14 @@ static void read_frame(const struct engine_side *e, struct diff_result *r)
 static bool at_handler(const struct vcpu *v)
 {
 	return v->cpl == 0 && v->rip - 1 - (KERN + P_HANDLERS) < 32 * 16 &&
-	       v->gpr[R_SP] - (KERN + P_STACK) < DIFF_PAGE - 40;
+	       v->gpr[R_SP] - (KERN + P_STACK) <= DIFF_PAGE - 40;
 }
 
 static void broken(struct engine_side *e, struct diff_result *r, const char *what)
 {
 	r->outcome = OUT_BROKEN;
-	snprintf(r->why, sizeof(r->why), "%.40s: %.110s", what, e->v->stop_reason);
+	snprintf(r->why, sizeof(r->why), "%.30s at rip %llx cpl %u: %.80s", what, (unsigned long long)e->v->rip,
+		 e->v->cpl, e->v->stop_reason);
 	reset_vcpu(e);
 }
 
@@ -314,10 +344,14 @@ void engine_side_run(struct engine_side *e, const struct diff_case *c, struct di
 	memset(r, 0, offsetof(struct diff_result, fpu));
 	r->why[0] = 0;
 	e->v->stop_reason[0] = 0;
-	exit = e->ops->run(e->v, BUDGET);
+	e->started++;
+	e->running = true;
+	/* With a budget engines go one instruction at a time; without, they run blocks. */
+	exit = e->ops->run(e->v, c->number % 3 ? 0 : BUDGET);
+	e->running = false;
 	if (exit == RUN_HALT && at_handler(e->v)) {
 		read_frame(e, r);
-	} else if (exit == RUN_BUDGET) {
+	} else if (exit == RUN_BUDGET || exit == RUN_STOP) {
 		r->outcome = OUT_TIMEOUT;
 		reset_vcpu(e);
 	} else {

@@ -12,7 +12,9 @@
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "gen.h"
 
@@ -41,6 +43,10 @@ struct run {
 	struct diff_result *result; /* of the engine, a batch */
 	struct tally *tally;        /* by mnemonic */
 	uint64_t mismatches, undefined, ran, by_outcome[5], by_vector[32], reported, empty;
+	uint64_t next;              /* the first case of the next batch */
+	uint64_t engine_case;       /* the one the engine is at */
+	uint64_t engine_crashes, native_crashes;
+	double start;
 };
 
 static double now(void)
@@ -114,8 +120,10 @@ static int run_batch(struct run *run, uint64_t first, uint32_t n)
 		gen_case(&run->gen, first + i, &sh->cases[i]);
 	sh->count = n;
 	r = native_submit(run->native);
-	for (uint32_t i = 0; run->engine && i < n; i++)
+	for (uint32_t i = 0; run->engine && i < n; i++) {
+		run->engine_case = first + i;
 		engine_side_run(run->engine, &sh->cases[i], &run->result[i]);
+	}
 	r = r ? r : native_wait(run->native);
 	if (!r && !run->engine) {
 		memcpy(run->result, sh->native, n * sizeof(*run->result));
@@ -143,23 +151,22 @@ static int replay(struct run *run)
 
 static int run_all(struct run *run)
 {
-	double start = now(), last = start;
+	double last = now();
 
-	for (uint64_t at = 0; at < run->opt.cases; at += DIFF_BATCH) {
-		int r = run_batch(run, at, (uint32_t)min_u64(DIFF_BATCH, run->opt.cases - at));
+	while (run->next < run->opt.cases) {
+		uint32_t n = (uint32_t)min_u64(DIFF_BATCH, run->opt.cases - run->next);
+		int r = run_batch(run, run->next, n);
 
 		if (r)
 			return r;
+		run->next += n;
+		run->native_crashes = native_crashes(run->native);
 		if (now() - last > 5) {
 			last = now();
 			fprintf(stderr, "  %" PRIu64 " of %" PRIu64 " cases, %" PRIu64 " mismatches, %.0f a second\n",
-				run->ran, run->opt.cases, run->mismatches, (double)run->ran / (last - start));
+				run->ran, run->opt.cases, run->mismatches, (double)run->ran / (last - run->start));
 		}
 	}
-	printf("%" PRIu64 " cases in %.1f s (%.0f a second): %" PRIu64 " ended, %" PRIu64 " faulted, %" PRIu64
-	       " timed out, %" PRIu64 " empty; child died %" PRIu64 " times\n",
-	       run->ran, now() - start, (double)run->ran / (now() - start), run->by_outcome[OUT_EXIT],
-	       run->by_outcome[OUT_FAULT], run->by_outcome[OUT_TIMEOUT], run->empty, native_crashes(run->native));
 	return 0;
 }
 
@@ -168,6 +175,12 @@ static void print_coverage(const struct run *run)
 {
 	unsigned all = 0, never = 0;
 
+	double t = now() - run->start;
+
+	printf("%" PRIu64 " cases in %.1f s (%.0f a second): %" PRIu64 " ended, %" PRIu64 " faulted, %" PRIu64
+	       " timed out, %" PRIu64 " empty; the native child died %" PRIu64 " times\n",
+	       run->ran, t, (double)run->ran / t, run->by_outcome[OUT_EXIT], run->by_outcome[OUT_FAULT],
+	       run->by_outcome[OUT_TIMEOUT], run->empty, run->native_crashes);
 	printf("faults by vector:");
 	for (unsigned i = 0; i < 32; i++)
 		if (run->by_vector[i])
@@ -228,28 +241,88 @@ static int parse(struct options *o, int argc, char **argv)
 	return optind == argc ? 0 : -EINVAL;
 }
 
+static void *shared(size_t size)
+{
+	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	return p == MAP_FAILED ? NULL : p;
+}
+
 static int set_up(struct run *run, struct err *err)
 {
 	int r;
 
-	run->sh = mmap(NULL, sizeof(*run->sh), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	run->sh = shared(sizeof(*run->sh));
 	run->result = calloc(DIFF_BATCH, sizeof(*run->result));
-	run->tally = calloc(ZYDIS_MNEMONIC_MAX_VALUE + 1, sizeof(*run->tally));
-	if (run->sh == MAP_FAILED || !run->result || !run->tally)
+	run->tally = shared((ZYDIS_MNEMONIC_MAX_VALUE + 1) * sizeof(*run->tally));
+	if (!run->sh || !run->result || !run->tally)
 		return err_set(err, ENOMEM, "out of memory");
 	r = cpu_model_init(&run->sh->model, "host", err);
 	if (r)
 		return r;
 	state_pool(run->sh, run->opt.seed);
 	r = gen_init(&run->gen, run->sh, run->opt.seed, run->opt.compat);
+	return r ? err_set(err, -r, "out of memory") : 0;
+}
+
+/* Both sides and the cases that are left. Ends the process. */
+static _Noreturn void work(struct run *run)
+{
+	struct err err = {0};
+	int r = native_start(&run->native, run->sh);
+
 	if (r)
-		return err_set(err, -r, "out of memory");
-	r = native_start(&run->native, run->sh);
+		err_set(&err, -r, "cannot start the native side: %s", strerror(-r));
+	else if (strcmp(run->opt.engine, "native"))
+		r = engine_side_new(&run->engine, run->opt.engine, run->sh, &err);
+	if (!r) {
+		r = run->opt.replay ? replay(run) : run_all(run);
+		if (r)
+			err_set(&err, -r, "the native side failed: %s", strerror(-r));
+		native_stop(run->native);
+		engine_side_free(run->engine);
+	}
 	if (r)
-		return err_set(err, -r, "cannot start the native side: %s", strerror(-r));
-	if (!strcmp(run->opt.engine, "native"))
-		return 0;
-	return engine_side_new(&run->engine, run->opt.engine, run->sh, err);
+		fprintf(stderr, "diff: %s\n", err.text);
+	fflush(stdout);
+	_exit(r ? 1 : 0);
+}
+
+static void report_crash(struct run *run, int status)
+{
+	struct diff_case *c = &run->sh->cases[0];
+
+	gen_case(&run->gen, run->engine_case, c);
+	run->mismatches++;
+	run->engine_crashes++;
+	printf("CRASH of the engine (status %#x): --seed %" PRIu64 " --case %" PRIu64 "%s\n", (unsigned)status,
+	       run->opt.seed, c->number, c->mode == X86_MODE_64 ? "" : " (32-bit)");
+	case_disassemble(c, stdout);
+}
+
+/* A worker does the cases; one that dies is an engine's bug, reported, and the rest of its batch is left out. */
+static int supervise(struct run *run)
+{
+	for (;;) {
+		int status = 0;
+		pid_t pid;
+
+		fflush(stdout);
+		pid = fork();
+		if (pid < 0)
+			return -errno;
+		if (!pid)
+			work(run);
+		while (waitpid(pid, &status, 0) < 0)
+			if (errno != EINTR)
+				return -errno;
+		if (WIFEXITED(status))
+			return WEXITSTATUS(status) ? -EIO : 0;
+		report_crash(run, status);
+		run->next = run->engine_case + 1;
+		if (run->opt.replay || run->engine_crashes > 200)
+			return 0;
+	}
 }
 
 /* <sys/auxv.h> brings in ELF's PF_W, which x86.h has another meaning for. */
@@ -264,11 +337,11 @@ static bool host_usable(void)
 
 int main(int argc, char **argv)
 {
-	static struct run run;
+	struct run *run = shared(sizeof(*run));
 	struct err err = {0};
 	int r;
 
-	if (parse(&run.opt, argc, argv)) {
+	if (!run || parse(&run->opt, argc, argv)) {
 		fprintf(stderr, "usage: diff [--quick] [--cases N] [--seed S] [--case N] [--engine NAME]\n");
 		return 2;
 	}
@@ -277,21 +350,18 @@ int main(int argc, char **argv)
 		return SKIP;
 	}
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	r = set_up(&run, &err);
+	run->start = now();
+	r = set_up(run, &err);
 	if (r) {
 		fprintf(stderr, "diff: %s\n", err.text);
 		return 1;
 	}
-	printf("seed %" PRIu64 ", engine %s\n", run.opt.seed, run.opt.engine);
-	if (!run.opt.replay)
-		gen_report(&run.gen, run.opt.verbose, stdout);
-	r = run.opt.replay ? replay(&run) : run_all(&run);
-	if (r)
-		fprintf(stderr, "diff: the native side failed: %s\n", strerror(-r));
-	else if (!run.opt.replay)
-		summary(&run);
-	native_stop(run.native);
-	engine_side_free(run.engine);
-	gen_free(&run.gen);
-	return r || run.mismatches ? 1 : 0;
+	printf("seed %" PRIu64 ", engine %s\n", run->opt.seed, run->opt.engine);
+	if (!run->opt.replay)
+		gen_report(&run->gen, run->opt.verbose, stdout);
+	r = supervise(run);
+	if (!r && !run->opt.replay)
+		summary(run);
+	gen_free(&run->gen);
+	return r || run->mismatches ? 1 : 0;
 }

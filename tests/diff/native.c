@@ -181,7 +181,7 @@ static int map_arena(const struct diff_shared *sh)
 
 static void write_stub(void)
 {
-	static const uint8_t jmp[] = {0xff, 0x25, 0, 0, 0, 0};
+	static const uint8_t jmp[8] = {0xff, 0x25, 2}; /* jmp *2(%rip): the pointer is aligned, AC may be set */
 	void (*to)(void) = diff_native_exit;
 
 	memcpy((void *)DIFF_STUB, jmp, sizeof(jmp));
@@ -261,7 +261,7 @@ static int child_setup(struct diff_shared *sh)
 static void load_memory(const struct diff_case *c, uint8_t *pages[ARENA_PAGES])
 {
 	const struct diff_shared *sh = CTX->sh;
-	uint8_t *code = (uint8_t *)DIFF_CODE, buf[352];
+	uint8_t *code = (uint8_t *)DIFF_CODE, buf[DIFF_CODE_MAX];
 	size_t len = case_code(c, buf);
 
 	for (unsigned i = 0; i < ARENA_PAGES; i++) {

@@ -278,7 +278,7 @@ static uint64_t branch_target(struct steer *s, uint64_t next)
 	case 0: case 1: case 2: case 3: case 4:
 		return next;
 	case 5: case 6:
-		return next + 20 + rnd_below(s->r, 90); /* int3, past the exit jump */
+		return next + 24 + rnd_below(s->r, 90); /* int3, past the exit jump */
 	case 7:
 		return start - 2 - rnd_below(s->r, 90);
 	case 8:
