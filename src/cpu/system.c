@@ -269,18 +269,20 @@ static void exec_arpl(struct vcpu *v, const struct cpu_op *op)
 
 static void exec_mov_sreg(struct vcpu *v, const struct cpu_op *op)
 {
-	if (op->reg > S_GS)
+	unsigned s = op->reg & 7; /* REX.R is ignored */
+
+	if (s > S_GS)
 		cpu_ud(v);
 	if (op->opcode == 0x8c) {
-		cpu_write_rm(v, op, op->flags & OP_MEM ? 2 : op->op_size, v->seg[op->reg].sel);
+		cpu_write_rm(v, op, op->flags & OP_MEM ? 2 : op->op_size, v->seg[s].sel);
 		cpu_next(v, op);
 		return;
 	}
-	if (op->reg == S_CS)
+	if (s == S_CS)
 		cpu_ud(v);
-	cpu_load_sreg(v, op->reg, (uint16_t)cpu_read_rm(v, op, 2));
+	cpu_load_sreg(v, s, (uint16_t)cpu_read_rm(v, op, 2));
 	cpu_next(v, op);
-	if (op->reg == S_SS) {
+	if (s == S_SS) {
 		v->inhibit_rip = v->rip;
 		v->inhibit_debug = true;
 	}

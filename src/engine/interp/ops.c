@@ -112,14 +112,27 @@ static void op_native_mem(struct vcpu *v, const struct cpu_op *op)
 	cpu_next(v, op);
 }
 
-/* BT and its kin with a register bit offset address memory beyond the operand: the offset's words are added. */
+/*
+ * BT and its kin with a register bit offset address memory beyond the operand. The word that will be accessed is
+ * made available, and the thunk gets the address from which the instruction itself finds that word.
+ */
 static void op_native_bit(struct vcpu *v, const struct cpu_op *op)
 {
 	int64_t bit = (int64_t)sext_size(v->gpr[op->reg], op->op_size);
-	int64_t words = bit >> (op->op_size == 8 ? 6 : op->op_size == 4 ? 5 : 4);
-	uint64_t ea = (cpu_ea(v, op) + (uint64_t)(words * op->op_size)) & op->addr_mask;
+	int64_t off = (bit >> (op->op_size == 8 ? 6 : op->op_size == 4 ? 5 : 4)) * op->op_size;
+	uint64_t ea = (cpu_ea(v, op) + (uint64_t)off) & op->addr_mask;
+	bool write = op->flags & OP_WRITE;
+	uint64_t lin = cpu_linear(v, op->seg, ea, op->mem_size, write);
+	uint8_t *p = write ? cpu_write_ptr(v, lin, op->mem_size) : cpu_read_ptr(v, lin, op->mem_size);
+	struct cpu_pin pin;
 
-	native_at(v, op, cpu_linear(v, op->seg, ea, op->mem_size, op->flags & OP_WRITE));
+	if (p) {
+		run_native(v, op, p - off);
+	} else {
+		cpu_pin(v, &pin, op->seg, lin, op->mem_size, true, write);
+		run_native(v, op, pin.host - off);
+		cpu_pin_done(v, &pin);
+	}
 	cpu_next(v, op);
 }
 
