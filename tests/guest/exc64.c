@@ -507,14 +507,15 @@ static volatile uint32_t nmis __asm__("nmis"), nmi_depth __asm__("nmi_depth"), n
 /* A second NMI sent by the handler waits for IRET. */
 static void nmi(void)
 {
+	/* ICR: NMI, to APIC ID 0; the shorthand for self allows fixed interrupts only. */
 	/* The loops are for CPUs on which the way through the local APIC takes time. */
 	const void *handler = CODE("inc dword ptr [nmis]; add [nmi_nested], ebx; inc ebx; cmp dword ptr [nmis], 1;"
-				   "jne 1f; mov dword ptr [rsi], 0x40400; mov ecx, 100000; 2: dec ecx; jnz 2b; 1: dec ebx; iretq");
-	row("NMI", CODE("mov dword ptr [rsi], 0x40400; mov ecx, 100000; 1: dec ecx; jnz 1b"), .si = APIC_ICR,
+				   "jne 1f; mov dword ptr [rsi], 0x4400; mov ecx, 100000; 2: dec ecx; jnz 2b; 1: dec ebx; iretq");
+	row("NMI", CODE("mov dword ptr [rsi], 0x4400; mov ecx, 100000; 1: dec ecx; jnz 1b"), .si = APIC_ICR,
 	    .vec = NMI);
 	idt_set(NMI, (word)handler, SEL_CODE, D_INT, 0);
 	nmis = nmi_nested = 0;
-	row("NMI blocks NMI", CODE("mov dword ptr [rsi], 0x40400; mov edx, 100000; 1: dec edx; jnz 1b"), .si = APIC_ICR,
+	row("NMI blocks NMI", CODE("mov dword ptr [rsi], 0x4400; mov edx, 100000; 1: dec edx; jnz 1b"), .si = APIC_ICR,
 	    .vec = DONE);
 	check_eq("NMIs taken", nmis, 2);
 	check_eq("NMIs within the handler", nmi_nested, 0);
