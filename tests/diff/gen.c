@@ -52,11 +52,27 @@ static void note_undefined(struct diff_case *c, const struct insn *in)
 		c->undefined |= in->z.cpu_flags->undefined & FLAG_STATUS;
 }
 
+/* Whether a misaligned vector access raises #AC is up to the implementation (SDM vol. 3, 6.15). */
+static bool has_vector(const struct insn *in)
+{
+	for (unsigned i = 0; i < in->z.operand_count; i++) {
+		ZydisRegisterClass k = ZYDIS_REGCLASS_INVALID;
+
+		if (in->op[i].type == ZYDIS_OPERAND_TYPE_REGISTER)
+			k = ZydisRegisterGetClass(in->op[i].reg.value);
+		if (k >= ZYDIS_REGCLASS_XMM && k <= ZYDIS_REGCLASS_ZMM)
+			return true;
+	}
+	return false;
+}
+
 static void one_insn(const struct gen *g, struct rng *r, struct diff_case *c, struct insn *in)
 {
 	struct steer s = {.g = g, .r = r, .c = c};
 
 	c->mnemonic = in->z.mnemonic;
+	if (has_vector(in))
+		c->rflags &= ~(uint64_t)FLAG_AC;
 	steer_registers(&s, in);
 	memcpy(c->code, in->bytes, in->z.length);
 	steer_patch(&s, in, c->code, DIFF_CODE + c->code_off);
@@ -257,7 +273,6 @@ static void calm(struct diff_case *c)
 	fx[3] &= 0x7f;
 	fx[24] |= 0x80; /* MXCSR */
 	fx[25] |= 0x1f;
-	c->rflags &= ~(uint64_t)FLAG_AC;
 }
 
 static void sequence_case(const struct gen *g, struct rng *r, struct diff_case *c)
@@ -268,6 +283,7 @@ static void sequence_case(const struct gen *g, struct rng *r, struct diff_case *
 	c->mnemonic = ZYDIS_MNEMONIC_INVALID;
 	if (chance(r, 90))
 		calm(c);
+	c->rflags &= ~(uint64_t)FLAG_AC;
 	while (n-- && c->code_len < 110) {
 		unsigned what = (unsigned)rnd_below(r, 12);
 

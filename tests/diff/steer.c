@@ -365,6 +365,7 @@ static void steer_extended(struct steer *s, const struct insn *in, const char *n
 	const ZydisDecodedOperand *mem = explicit_memory(in);
 	uint64_t at = mem ? linear(s, in, mem) : 0;
 
+	s->c->flags |= CASE_IMAGE;
 	if (strstr(name, "rstor") && mem && strcmp(name, "frstor")) {
 		s->c->image = (uint32_t)rnd_below(s->r, DIFF_IMAGES);
 		s->c->image_addr = at;
@@ -450,6 +451,10 @@ static void steer_special(struct steer *s, const struct insn *in)
 	case ZYDIS_MNEMONIC_JCXZ: case ZYDIS_MNEMONIC_JECXZ: case ZYDIS_MNEMONIC_JRCXZ:
 		if (chance(s->r, 70))
 			set_reg(s, ZYDIS_REGISTER_RCX, rnd_below(s->r, 3), in->z.address_width);
+		break;
+	case ZYDIS_MNEMONIC_FLDENV: case ZYDIS_MNEMONIC_FNSTENV: case ZYDIS_MNEMONIC_FNSAVE:
+	case ZYDIS_MNEMONIC_FRSTOR:
+		s->c->flags |= CASE_IMAGE;
 		break;
 	default:
 		if (strstr(name, "xsave") || strstr(name, "xrstor"))
