@@ -112,7 +112,8 @@ static uint64_t pick_target(struct steer *s, uint64_t size, bool low)
 {
 	uint64_t room = size < 0x1fc0 ? 0x2000 - size : 0x40, off;
 
-	if (chance(s->r, s->sequence ? 4 : 22))
+	/* Whether #AC or #PF comes first for the second half of an access is up to the implementation. */
+	if (!(s->c->rflags & FLAG_AC) && chance(s->r, s->sequence ? 4 : 22))
 		return edge_target(s, size, low);
 	off = rnd_below(s->r, room);
 	if (chance(s->r, 60))
