@@ -92,6 +92,16 @@ static bool has_error(uint8_t vector)
 	return vector == EXC_DF || (vector >= EXC_TS && vector <= EXC_PF);
 }
 
+/* Within one operand, which wraps at 64 KiB with 16-bit addressing. */
+static bool same_image(const struct diff_case *c, uint64_t a, uint64_t b)
+{
+	uint64_t distance = a - b + DIFF_IMAGE_SIZE;
+
+	if (c->mode != X86_MODE_64)
+		distance &= 0xffff;
+	return distance <= 2 * DIFF_IMAGE_SIZE;
+}
+
 static void compare_fault(struct cmp *m, const struct diff_result *a, const struct diff_result *b)
 {
 	uint32_t mask = ~0u;
@@ -100,7 +110,7 @@ static void compare_fault(struct cmp *m, const struct diff_result *a, const stru
 	if (a->vector != b->vector)
 		return;
 	if (a->vector == EXC_PF) {
-		if (!(m->c->flags & CASE_IMAGE) || a->cr2 - b->cr2 + DIFF_IMAGE_SIZE > 2 * DIFF_IMAGE_SIZE)
+		if (!(m->c->flags & CASE_IMAGE) || !same_image(m->c, a->cr2, b->cr2))
 			check(m, "cr2", a->cr2, b->cr2);
 		if (a->cr2 >= LINUX_TASK_SIZE)
 			mask = ~(uint32_t)PF_P;
