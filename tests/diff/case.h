@@ -55,7 +55,7 @@ enum diff_kind { DIFF_FORM, DIFF_MUTATED, DIFF_SEQUENCE, DIFF_KINDS };
 /* Mismatch classes a case may be excused for; see compare.c. */
 enum {
 	CASE_INVALID = 1 << 0,  /* the decoder calls the bytes invalid */
-	CASE_IMAGE = 1 << 1,    /* moves a whole x87 or extended state image */
+	CASE_IMAGE = 1 << 1,    /* makes several accesses in an order of its own: state images, IRET, CALL */
 	CASE_XSAVE = 1 << 2,    /* writes an XSAVE image: XSTATE_BV follows what the CPU tracks as in use */
 };
 

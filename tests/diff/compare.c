@@ -5,8 +5,9 @@
  * - RF in saved RFLAGS: which faults set it differs between vendors, and Linux shows its own.
  * - Bits 63..32 of registers after 32-bit code: undefined by the architecture.
  * - The P bit of a page fault beyond user space: Linux always reports it set, to hide its mappings.
- * - CR2 within the operand, and what was already stored, when an instruction that moves a whole state image
- *   (FXSAVE, FNSAVE, XRSTOR, ...) faults: the order of its accesses is the implementation's.
+ * - CR2 within the operand, and what was already stored, when an instruction faults that moves a whole state
+ *   image (FXSAVE, FNSAVE, XRSTOR, ...) or a stack frame (IRET, CALL): the order of its accesses is the
+ *   implementation's.
  * - Error codes of vectors that have none, and of #AC, where it is always 0.
  * - XSAVE images: XSTATE_BV says which components the CPU tracked as in use, which is its own business. Two
  *   images agree when they restore the same state.

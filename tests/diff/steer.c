@@ -367,6 +367,7 @@ static void steer_extended(struct steer *s, const struct insn *in, const char *n
 	uint64_t at = mem ? linear(s, in, mem) : 0;
 
 	s->c->flags |= CASE_IMAGE;
+	s->c->rflags &= ~(uint64_t)FLAG_AC; /* #AC instead of #GP is allowed (SDM vol. 1, 13.7) */
 	if (strstr(name, "rstor") && mem && strcmp(name, "frstor")) {
 		s->c->image = (uint32_t)rnd_below(s->r, DIFF_IMAGES);
 		s->c->image_addr = at;
@@ -454,7 +455,8 @@ static void steer_special(struct steer *s, const struct insn *in)
 			set_reg(s, ZYDIS_REGISTER_RCX, rnd_below(s->r, 3), in->z.address_width);
 		break;
 	case ZYDIS_MNEMONIC_FLDENV: case ZYDIS_MNEMONIC_FNSTENV: case ZYDIS_MNEMONIC_FNSAVE:
-	case ZYDIS_MNEMONIC_FRSTOR:
+	case ZYDIS_MNEMONIC_FRSTOR: case ZYDIS_MNEMONIC_IRET: case ZYDIS_MNEMONIC_IRETD:
+	case ZYDIS_MNEMONIC_IRETQ: case ZYDIS_MNEMONIC_CALL:
 		s->c->flags |= CASE_IMAGE;
 		break;
 	default:
