@@ -161,7 +161,7 @@ static size_t build_fadt(struct builder *b, const struct acpi_config *c, size_t 
 	put_gas(p + 116, ACPI_RESET_PORT, 8, 1);
 	p[128] = ACPI_RESET_VALUE;
 	p[131] = 5; /* minor version: 6.5 */
-	put(p + 132, b->base + facs, 8);
+	/* X_FIRMWARE_CTRL stays 0: a FACS given twice is taken for two. */
 	put(p + 140, b->base + dsdt, 8);
 	finish_table(b, at, FADT_SIZE, "FACP", 6);
 	return at;

@@ -89,8 +89,9 @@ static void test_tables(void **state)
 	assert_int_equal(get(fadt + 120, 8), 0xcf9);
 	assert_int_equal(get(fadt + 112, 4) >> 20 & 1, 0); /* not hardware-reduced */
 	table(get(fadt + 140, 8), "DSDT", n);
-	table(get(fadt + 132, 8), "FACS", n);
-	assert_int_equal(get(fadt + 132, 8) % 64, 0);
+	table(get(fadt + 36, 4), "FACS", n);
+	assert_int_equal(get(fadt + 36, 4) % 64, 0);
+	assert_int_equal(get(fadt + 132, 8), 0);
 	assert_int_equal(get(from_xsdt(2, "MCFG", n) + 44, 8), 0xe0000000);
 }
 

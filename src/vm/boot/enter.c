@@ -19,6 +19,7 @@ int boot_plan_load(const struct boot_plan *plan, struct guest_mem *mem, struct e
 #define CODE_ATTR (SEG_P | SEG_S | SEG_CODE | SEG_RW | SEG_ACCESSED | SEG_G)
 
 enum { MTRR_ENABLE = 1 << 11, MTRR_WRITE_BACK = 6 }; /* IA32_MTRR_DEF_TYPE */
+#define HWCR_TSC_FREQ_SEL BIT(24) /* the TSC counts at P0's frequency (AMD PPR, HWCR) */
 
 void boot_plan_enter(const struct boot_plan *plan, struct vcpu *v)
 {
@@ -50,7 +51,8 @@ void boot_plan_enter(const struct boot_plan *plan, struct vcpu *v)
 		v->cr4 = CR4_PAE;
 		v->efer = EFER_LME | EFER_LMA;
 	}
-	/* Firmware's part that kernels count on: MTRRs enabled, all memory write-back. */
+	/* Firmware's part that kernels count on: MTRRs enabled, all memory write-back; a steady TSC. */
 	v->mtrr_def_type = MTRR_ENABLE | MTRR_WRITE_BACK;
+	v->hwcr |= HWCR_TSC_FREQ_SEL;
 	cpu_state_changed(v);
 }
