@@ -98,7 +98,7 @@ struct trap {
 	word vec, err, has_err, cr2;
 	word frame; /* where the CPU pushed: address of the saved IP */
 	word count; /* traps since run(); more than one means that the runtime itself faulted */
-	word handler_ss; /* 64-bit guests: SS as the handler found it */
+	word handler_ss; /* 64-bit guests: SS as the handler found it; 32-bit: its DS, ES, FS and GS ORed */
 };
 extern volatile struct trap trap;
 void run(const struct ctx *c);

@@ -185,11 +185,12 @@ void ctx_init(struct ctx *c, enum env env, const void *code)
 void trap_save(const word *f);
 void trap_save(const word *f)
 {
-	static const uint8_t order[8] = { 7, 6, 5, 3, 4, 2, 1, 0 }; /* where AX.. are above the selectors */
+	static const uint8_t order[8] = { 7, 6, 5, 4, 3, 2, 1, 0 }; /* where AX.. are above the selectors */
 	const word *e = f + 14;
 	volatile struct trap *t = &trap;
 	unsigned i;
 
+	t->handler_ss = (f[0] | f[1] | f[2] | f[3]) & 0xffff;
 	t->r.gs = f[0] & 0xffff;
 	t->r.fs = f[1] & 0xffff;
 	t->r.es = f[2] & 0xffff;
