@@ -57,7 +57,8 @@ size_t case_code(const struct diff_case *c, uint8_t buf[DIFF_CODE_MAX])
 	return c->code_len + 7u;
 }
 
-static void collect_page(const uint8_t *page, const uint8_t *tmpl, unsigned first, struct diff_result *r)
+static void collect_page(const uint8_t *page, const uint8_t *tmpl, unsigned first,
+			 struct diff_result *r)
 {
 	for (unsigned i = 0; i < DIFF_PAGE / 64; i++) {
 		if (!memcmp(page + i * 64, tmpl + i * 64, 64))
@@ -72,8 +73,8 @@ static void collect_page(const uint8_t *page, const uint8_t *tmpl, unsigned firs
 	}
 }
 
-void case_collect(const struct diff_shared *sh, const struct diff_case *c, uint8_t *pages[ARENA_PAGES],
-		  struct diff_result *r)
+void case_collect(const struct diff_shared *sh, const struct diff_case *c,
+		  uint8_t *pages[ARENA_PAGES], struct diff_result *r)
 {
 	r->ndirty = 0;
 	for (unsigned i = 0; i < ARENA_PAGES; i++) {
@@ -84,7 +85,8 @@ void case_collect(const struct diff_shared *sh, const struct diff_case *c, uint8
 	}
 }
 
-/* XSAVE area: legacy region, header at 512 with XSTATE_BV, then the components (SDM vol. 1, 13.4). */
+/* XSAVE area: legacy region, header at 512 with XSTATE_BV, then the components (SDM vol. 1, 13.4).
+ */
 enum { X_YMM = 2, X_K = 5, X_ZMM_HI = 6, X_HI16 = 7 };
 
 void fpu_to_xsave(const struct xstate_layout *x, const struct diff_fpu *f, uint8_t *image)
@@ -107,7 +109,8 @@ void fpu_to_xsave(const struct xstate_layout *x, const struct diff_fpu *f, uint8
 		memcpy(image + x->offset[X_K], f->k, 64);
 }
 
-void fpu_from_xsave(const struct xstate_layout *x, const uint8_t *image, uint64_t bv, struct diff_fpu *f)
+void fpu_from_xsave(const struct xstate_layout *x, const uint8_t *image, uint64_t bv,
+		    struct diff_fpu *f)
 {
 	static const uint8_t init_x87[2] = {0x7f, 0x03};
 

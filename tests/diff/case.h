@@ -1,12 +1,12 @@
 /*
- * case.h - a differential test case, its result, and the interfaces between the generator, the side that
- * runs cases on the host CPU, and the side that runs them on an engine.
+ * case.h - a differential test case, its result, and the interfaces between the generator, the side
+ * that runs cases on the host CPU, and the side that runs them on an engine.
  *
- * A case is a starting state and some code. Everything in it follows from (seed, number), so a case can be
- * replayed alone. Both sides map the same pages at the same linear addresses:
+ * A case is a starting state and some code. Everything in it follows from (seed, number), so a case
+ * can be replayed alone. Both sides map the same pages at the same linear addresses:
  *
- *   code (RWX), then nothing; data: RW, RW, read-only, nothing around; stack: RW, RW, nothing around;
- *   high data above 4 GiB: RW, read-only.
+ *   code (RWX), then nothing; data: RW, RW, read-only, nothing around; stack: RW, RW, nothing
+ * around; high data above 4 GiB: RW, read-only.
  */
 #ifndef RINGER_DIFF_CASE_H
 #define RINGER_DIFF_CASE_H
@@ -27,7 +27,16 @@
 #define DIFF_GS32_BASE (DIFF_STACK + 0x800)
 
 /* The pages that the two sides compare. */
-enum { ARENA_DATA, ARENA_DATA2, ARENA_RO, ARENA_STACK, ARENA_STACK2, ARENA_HIGH, ARENA_HIGH_RO, ARENA_PAGES };
+enum {
+	ARENA_DATA,
+	ARENA_DATA2,
+	ARENA_RO,
+	ARENA_STACK,
+	ARENA_STACK2,
+	ARENA_HIGH,
+	ARENA_HIGH_RO,
+	ARENA_PAGES
+};
 #define ARENA_SIZE (ARENA_PAGES * DIFF_PAGE)
 
 struct arena_page {
@@ -36,9 +45,16 @@ struct arena_page {
 };
 extern const struct arena_page arena_page[ARENA_PAGES];
 
-enum { DIFF_TEMPLATES = 8, DIFF_IMAGES = 64, DIFF_IMAGE_SIZE = 2752, DIFF_BATCH = 256, DIFF_CODE_MAX = 352 };
+enum {
+	DIFF_TEMPLATES = 8,
+	DIFF_IMAGES = 64,
+	DIFF_IMAGE_SIZE = 2752,
+	DIFF_BATCH = 256,
+	DIFF_CODE_MAX = 352
+};
 
-/* Laid out as struct fpu_state is: an FXSAVE64 image for x87 and MXCSR, vector and mask registers whole. */
+/* Laid out as struct fpu_state is: an FXSAVE64 image for x87 and MXCSR, vector and mask registers
+ * whole. */
 struct diff_fpu {
 	_Alignas(64) uint8_t fx[512];
 	_Alignas(64) uint8_t zmm[32][64];
@@ -54,9 +70,12 @@ enum diff_kind { DIFF_FORM, DIFF_MUTATED, DIFF_SEQUENCE, DIFF_KINDS };
 
 /* Mismatch classes a case may be excused for; see compare.c. */
 enum {
-	CASE_INVALID = 1 << 0,  /* the decoder calls the bytes invalid */
-	CASE_IMAGE = 1 << 1,    /* makes several accesses in an order of its own: state images, IRET, CALL */
-	CASE_XSAVE = 1 << 2,    /* writes an XSAVE image: XSTATE_BV follows what the CPU tracks as in use */
+	CASE_INVALID = 1 << 0, /* the decoder calls the bytes invalid */
+	CASE_IMAGE =
+		1
+		<< 1, /* makes several accesses in an order of its own: state images, IRET, CALL */
+	CASE_XSAVE =
+		1 << 2, /* writes an XSAVE image: XSTATE_BV follows what the CPU tracks as in use */
 };
 
 struct diff_case {
@@ -72,8 +91,8 @@ struct diff_case {
 	uint32_t undefined; /* flags that the code leaves undefined */
 	uint32_t npokes;
 	struct diff_poke poke[6];
-	uint32_t image;     /* XSAVE image to put at image_addr; DIFF_IMAGES: none */
-	uint64_t image_addr; /* also where a CASE_XSAVE instruction writes; 0: not known */
+	uint32_t image;         /* XSAVE image to put at image_addr; DIFF_IMAGES: none */
+	uint64_t image_addr;    /* also where a CASE_XSAVE instruction writes; 0: not known */
 	ZydisMnemonic mnemonic; /* of the (first) instruction under test */
 	struct diff_fpu fpu;
 };
@@ -99,7 +118,8 @@ struct diff_result {
 	uint32_t error;
 	uint64_t cr2, rip, rflags, gpr[16], fs_base, gs_base;
 	struct diff_fpu fpu;
-	uint32_t ndirty; /* lines that differ from the template; those past DIFF_DIRTY_MAX only count */
+	uint32_t ndirty; /* lines that differ from the template; those past DIFF_DIRTY_MAX only
+			    count */
 	struct diff_line dirty[DIFF_DIRTY_MAX];
 	char why[160]; /* OUT_BROKEN */
 };
@@ -115,22 +135,27 @@ struct diff_shared {
 	struct diff_result native[DIFF_BATCH];
 };
 
-/* Puts the pokes and the image of a case into the pages; bytes off the writable pages are left out. */
-void case_poke(const struct diff_shared *sh, const struct diff_case *c, uint8_t *pages[ARENA_PAGES]);
+/* Puts the pokes and the image of a case into the pages; bytes off the writable pages are left out.
+ */
+void case_poke(const struct diff_shared *sh, const struct diff_case *c,
+	       uint8_t *pages[ARENA_PAGES]);
 /* Code with its exit jump as it lies at DIFF_CODE + code_off. Returns the length. */
 size_t case_code(const struct diff_case *c, uint8_t buf[DIFF_CODE_MAX]);
 /* Lists what differs between the pages and the template. */
-void case_collect(const struct diff_shared *sh, const struct diff_case *c, uint8_t *pages[ARENA_PAGES],
-		  struct diff_result *r);
+void case_collect(const struct diff_shared *sh, const struct diff_case *c,
+		  uint8_t *pages[ARENA_PAGES], struct diff_result *r);
 
-/* XSAVE standard format to and from struct diff_fpu; components absent from XSTATE_BV take initial values. */
+/* XSAVE standard format to and from struct diff_fpu; components absent from XSTATE_BV take initial
+ * values. */
 void fpu_to_xsave(const struct xstate_layout *x, const struct diff_fpu *f, uint8_t *image);
-void fpu_from_xsave(const struct xstate_layout *x, const uint8_t *image, uint64_t xstate_bv, struct diff_fpu *f);
+void fpu_from_xsave(const struct xstate_layout *x, const uint8_t *image, uint64_t xstate_bv,
+		    struct diff_fpu *f);
 
 /* native.c: the child. */
 struct native;
 int native_start(struct native **out, struct diff_shared *sh) must_check;
-/* Starts running the batch; native_wait() returns when it is done. A child that died is replaced. */
+/* Starts running the batch; native_wait() returns when it is done. A child that died is replaced.
+ */
 int native_submit(struct native *n) must_check;
 int native_wait(struct native *n) must_check;
 void native_stop(struct native *n);
@@ -150,7 +175,8 @@ struct diff_verdict {
 	char field[32]; /* the first that differs */
 };
 struct diff_verdict case_compare(const struct diff_shared *sh, const struct diff_case *c,
-				 const struct diff_result *a, const struct diff_result *b, FILE *out);
+				 const struct diff_result *a, const struct diff_result *b,
+				 FILE *out);
 void case_print(const struct diff_case *c, FILE *out);
 void result_print(const struct diff_result *r, const char *who, FILE *out);
 /* Disassembles the code of a case, one line an instruction. */

@@ -5,15 +5,15 @@
  * - RF in saved RFLAGS: which faults set it differs between vendors, and Linux shows its own.
  * - Bits 63..32 of registers after 32-bit code: undefined by the architecture.
  * - The P bit of a page fault beyond user space: Linux always reports it set, to hide its mappings.
- * - CR2 within the operand, and what was already stored, when an instruction faults that moves a whole state
- *   image (FXSAVE, FNSAVE, XRSTOR, ...) or a stack frame (IRET, CALL): the order of its accesses is the
- *   implementation's.
+ * - CR2 within the operand, and what was already stored, when an instruction faults that moves a
+ * whole state image (FXSAVE, FNSAVE, XRSTOR, ...) or a stack frame (IRET, CALL): the order of its
+ * accesses is the implementation's.
  * - Error codes of vectors that have none, and of #AC, where it is always 0.
- * - XSAVE images: XSTATE_BV says which components the CPU tracked as in use, which is its own business. Two
- *   images agree when they restore the same state.
- * - Invalid bytes that are too long as well: #GP(0) comes before #UD on the CPU, but what is invalid has no
- *   length to the decoder.
- * Flags that the architecture leaves undefined are compared too, but reported apart.
+ * - XSAVE images: XSTATE_BV says which components the CPU tracked as in use, which is its own
+ * business. Two images agree when they restore the same state.
+ * - Invalid bytes that are too long as well: #GP(0) comes before #UD on the CPU, but what is
+ * invalid has no length to the decoder. Flags that the architecture leaves undefined are compared
+ * too, but reported apart.
  */
 #include <inttypes.h>
 #include <string.h>
@@ -34,7 +34,8 @@ static void differ(struct cmp *m, const char *field, uint64_t a, uint64_t b)
 		snprintf(m->v.field, sizeof(m->v.field), "%s", field);
 	m->v.mismatch = true;
 	if (m->out)
-		fprintf(m->out, "  %-10s native %016" PRIx64 "  engine %016" PRIx64 "\n", field, a, b);
+		fprintf(m->out, "  %-10s native %016" PRIx64 "  engine %016" PRIx64 "\n", field, a,
+			b);
 }
 
 static void check(struct cmp *m, const char *field, uint64_t a, uint64_t b)
@@ -43,7 +44,8 @@ static void check(struct cmp *m, const char *field, uint64_t a, uint64_t b)
 		differ(m, field, a, b);
 }
 
-static void check_bytes(struct cmp *m, const char *field, const uint8_t *a, const uint8_t *b, size_t len)
+static void check_bytes(struct cmp *m, const char *field, const uint8_t *a, const uint8_t *b,
+			size_t len)
 {
 	if (!memcmp(a, b, len))
 		return;
@@ -57,7 +59,7 @@ static void check_bytes(struct cmp *m, const char *field, const uint8_t *a, cons
 }
 
 static const char *const gpr_name[16] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
-					 "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"};
+					 "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
 
 static void compare_flags(struct cmp *m, uint64_t a, uint64_t b)
 {
@@ -133,14 +135,15 @@ static void compare_fpu(struct cmp *m, const struct diff_fpu *a, const struct di
 	static const struct {
 		const char *name;
 		uint8_t at, len;
-	} head[] = {{"fcw", 0, 2}, {"fsw", 2, 2}, {"ftw", 4, 1}, {"fop", 6, 2},
+	} head[] = {{"fcw", 0, 2}, {"fsw", 2, 2},  {"ftw", 4, 1},   {"fop", 6, 2},
 		    {"fip", 8, 8}, {"fdp", 16, 8}, {"mxcsr", 24, 4}};
 	char name[16];
 
 	for (unsigned i = 0; i < ARRAY_SIZE(head); i++) {
 		unsigned len = m->c->mode == X86_MODE_64 || head[i].len < 8 ? head[i].len : 4;
 
-		check(m, head[i].name, field(a->fx, head[i].at, len), field(b->fx, head[i].at, len));
+		check(m, head[i].name, field(a->fx, head[i].at, len),
+		      field(b->fx, head[i].at, len));
 	}
 	for (unsigned i = 0; i < 8; i++) {
 		snprintf(name, sizeof(name), "st%u", i);
@@ -178,8 +181,8 @@ static void compare_memory(struct cmp *m, const struct diff_result *a, const str
 }
 
 /* What the pages hold after a case: the template and the dirty lines. */
-static void rebuild(const struct diff_shared *sh, const struct diff_case *c, const struct diff_result *r,
-		    uint8_t *arena)
+static void rebuild(const struct diff_shared *sh, const struct diff_case *c,
+		    const struct diff_result *r, uint8_t *arena)
 {
 	memcpy(arena, sh->template[c->template], ARENA_SIZE);
 	for (uint32_t i = 0; i < r->ndirty && i < DIFF_DIRTY_MAX; i++)
@@ -210,11 +213,12 @@ static void normal_image(const struct diff_shared *sh, const uint8_t *img, uint8
 	fpu_from_xsave(x, standard, bv, (struct diff_fpu *)out);
 }
 
-static bool xsave_agrees(const struct diff_shared *sh, const struct diff_case *c, const struct diff_result *a,
-			 const struct diff_result *b)
+static bool xsave_agrees(const struct diff_shared *sh, const struct diff_case *c,
+			 const struct diff_result *a, const struct diff_result *b)
 {
 	static _Thread_local uint8_t ma[ARENA_SIZE], mb[ARENA_SIZE];
-	static _Thread_local _Alignas(64) uint8_t ia[sizeof(struct diff_fpu)], ib[sizeof(struct diff_fpu)];
+	static _Thread_local _Alignas(64) uint8_t ia[sizeof(struct diff_fpu)],
+		ib[sizeof(struct diff_fpu)];
 	uint64_t off = c->image_addr - DIFF_DATA;
 
 	if (off > 0x2000 - DIFF_IMAGE_SIZE)
@@ -229,14 +233,17 @@ static bool xsave_agrees(const struct diff_shared *sh, const struct diff_case *c
 	return !memcmp(ma, mb, ARENA_SIZE);
 }
 
-static bool invalid_too_long(const struct diff_case *c, const struct diff_result *a, const struct diff_result *b)
+static bool invalid_too_long(const struct diff_case *c, const struct diff_result *a,
+			     const struct diff_result *b)
 {
-	return c->flags & CASE_INVALID && a->outcome == OUT_FAULT && a->vector == EXC_GP && !a->error &&
-	       b->vector == EXC_UD && a->rip == b->rip && a->rip == DIFF_CODE + c->code_off;
+	return c->flags & CASE_INVALID && a->outcome == OUT_FAULT && a->vector == EXC_GP &&
+	       !a->error && b->vector == EXC_UD && a->rip == b->rip &&
+	       a->rip == DIFF_CODE + c->code_off;
 }
 
 struct diff_verdict case_compare(const struct diff_shared *sh, const struct diff_case *c,
-				 const struct diff_result *a, const struct diff_result *b, FILE *out)
+				 const struct diff_result *a, const struct diff_result *b,
+				 FILE *out)
 {
 	struct cmp m = {.c = c, .out = out};
 
@@ -258,8 +265,8 @@ struct diff_verdict case_compare(const struct diff_shared *sh, const struct diff
 
 void case_disassemble(const struct diff_case *c, FILE *out)
 {
-	ZydisMachineMode mode = c->mode == X86_MODE_64 ? ZYDIS_MACHINE_MODE_LONG_64
-						       : ZYDIS_MACHINE_MODE_LEGACY_32;
+	ZydisMachineMode mode =
+		c->mode == X86_MODE_64 ? ZYDIS_MACHINE_MODE_LONG_64 : ZYDIS_MACHINE_MODE_LEGACY_32;
 	uint64_t ip = DIFF_CODE + c->code_off;
 	ZydisDisassembledInstruction d;
 
@@ -281,13 +288,16 @@ void case_disassemble(const struct diff_case *c, FILE *out)
 static void print_regs(const uint64_t *gpr, FILE *out)
 {
 	for (unsigned i = 0; i < 16; i++)
-		fprintf(out, "  %-3s %016" PRIx64 "%s", gpr_name[i], gpr[i], i % 4 == 3 ? "\n" : "");
+		fprintf(out, "  %-3s %016" PRIx64 "%s", gpr_name[i], gpr[i],
+			i % 4 == 3 ? "\n" : "");
 }
 
 static void print_fpu(const struct diff_fpu *f, FILE *out)
 {
-	fprintf(out, "  fcw %04" PRIx64 " fsw %04" PRIx64 " ftw %02x fop %03" PRIx64 " fip %" PRIx64 " fdp %" PRIx64
-		" mxcsr %" PRIx64 "\n", field(f->fx, 0, 2), field(f->fx, 2, 2), f->fx[4], field(f->fx, 6, 2),
+	fprintf(out,
+		"  fcw %04" PRIx64 " fsw %04" PRIx64 " ftw %02x fop %03" PRIx64 " fip %" PRIx64
+		" fdp %" PRIx64 " mxcsr %" PRIx64 "\n",
+		field(f->fx, 0, 2), field(f->fx, 2, 2), f->fx[4], field(f->fx, 6, 2),
 		field(f->fx, 8, 8), field(f->fx, 16, 8), field(f->fx, 24, 4));
 	for (unsigned i = 0; i < 8; i++)
 		fprintf(out, "  st%u %04" PRIx64 ":%016" PRIx64 "  k%u %016" PRIx64 "\n", i,
@@ -309,11 +319,12 @@ void case_print(const struct diff_case *c, FILE *out)
 	case_disassemble(c, out);
 	fprintf(out, "start:\n");
 	print_regs(c->gpr, out);
-	fprintf(out, "  rflags %" PRIx64 "  fs_base %" PRIx64 "  gs_base %" PRIx64 "  template %u\n", c->rflags,
-		c->fs_base, c->gs_base, c->template);
+	fprintf(out,
+		"  rflags %" PRIx64 "  fs_base %" PRIx64 "  gs_base %" PRIx64 "  template %u\n",
+		c->rflags, c->fs_base, c->gs_base, c->template);
 	for (unsigned i = 0; i < c->npokes; i++)
-		fprintf(out, "  [%" PRIx64 "] = %" PRIx64 " (%u bytes)\n", c->poke[i].addr, c->poke[i].value,
-			c->poke[i].len);
+		fprintf(out, "  [%" PRIx64 "] = %" PRIx64 " (%u bytes)\n", c->poke[i].addr,
+			c->poke[i].value, c->poke[i].len);
 	if (c->image < DIFF_IMAGES)
 		fprintf(out, "  [%" PRIx64 "] = XSAVE image %u\n", c->image_addr, c->image);
 	print_fpu(&c->fpu, out);
@@ -330,8 +341,8 @@ void result_print(const struct diff_result *r, const char *who, FILE *out)
 	if (r->outcome != OUT_EXIT && r->outcome != OUT_FAULT)
 		return;
 	print_regs(r->gpr, out);
-	fprintf(out, "  rip %" PRIx64 "  rflags %" PRIx64 "  cs %x ss %x ds %x es %x fs %x gs %x", r->rip, r->rflags,
-		r->cs, r->ss, r->ds, r->es, r->fs, r->gs);
+	fprintf(out, "  rip %" PRIx64 "  rflags %" PRIx64 "  cs %x ss %x ds %x es %x fs %x gs %x",
+		r->rip, r->rflags, r->cs, r->ss, r->ds, r->es, r->fs, r->gs);
 	fprintf(out, "  fs_base %" PRIx64 "  gs_base %" PRIx64 "\n", r->fs_base, r->gs_base);
 	print_fpu(&r->fpu, out);
 	for (uint32_t i = 0; i < r->ndirty && i < DIFF_DIRTY_MAX; i++) {

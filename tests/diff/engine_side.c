@@ -1,11 +1,13 @@
 /*
- * engine_side.c - runs cases on an engine, in a guest that looks to user code like the host process.
+ * engine_side.c - runs cases on an engine, in a guest that looks to user code like the host
+ * process.
  *
- * The guest is one vCPU in long mode with page tables built by hand. User pages lie where the native side
- * has them. Kernel pages, at KERN in the high half, hold the tables and one handler per vector: a HLT, at
- * which run() returns, with the interrupted state in the registers and in the exception frame. A case is
- * entered by IRETQ from level 0, so that nothing but registers and guest memory changes between cases and
- * the TLB stays warm. Its end is a HLT in user code at DIFF_STUB: #GP there means that the case is done.
+ * The guest is one vCPU in long mode with page tables built by hand. User pages lie where the
+ * native side has them. Kernel pages, at KERN in the high half, hold the tables and one handler per
+ * vector: a HLT, at which run() returns, with the interrupted state in the registers and in the
+ * exception frame. A case is entered by IRETQ from level 0, so that nothing but registers and guest
+ * memory changes between cases and the TLB stays warm. Its end is a HLT in user code at DIFF_STUB:
+ * #GP there means that the case is done.
  *
  * The GDT has Linux's layout, so that selectors mean the same on both sides.
  */
@@ -29,7 +31,7 @@
 
 /* Guest-physical layout. */
 enum {
-	P_TABLES = 0x1000,  /* page tables, taken in order */
+	P_TABLES = 0x1000, /* page tables, taken in order */
 	P_TABLES_END = 0x20000,
 	P_GDT = 0x20000,
 	P_IDT = 0x21000,
@@ -102,7 +104,10 @@ static uint64_t flat_descriptor(uint64_t base, uint32_t attr)
 }
 
 enum {
-	ATTR_CODE64 = 0xa09b, ATTR_DATA = 0xc093, ATTR_CODE32 = 0xc09b, ATTR_USER = 0x60,
+	ATTR_CODE64 = 0xa09b,
+	ATTR_DATA = 0xc093,
+	ATTR_CODE32 = 0xc09b,
+	ATTR_USER = 0x60,
 };
 
 static void build_descriptors(struct engine_side *e)
@@ -127,7 +132,8 @@ static void build_descriptors(struct engine_side *e)
 		uint64_t h = KERN + P_HANDLERS + v * 16;
 		uint64_t dpl = v == EXC_BP || v == EXC_OF ? 3 : 0;
 
-		idt[2 * v] = (h & 0xffff) | SEL_KCODE << 16 | (0x8e00 | dpl << 13) << 32 | (h >> 16 & 0xffff) << 48;
+		idt[2 * v] = (h & 0xffff) | SEL_KCODE << 16 | (0x8e00 | dpl << 13) << 32 |
+			     (h >> 16 & 0xffff) << 48;
 		idt[2 * v + 1] = h >> 32;
 		e->ram[P_HANDLERS + v * 16] = 0xf4;
 	}
@@ -142,8 +148,8 @@ static void reset_vcpu(struct engine_side *e)
 	vcpu_reset(v);
 	v->cr0 = CR0_PE | CR0_MP | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_PG;
 	v->cr3 = P_TABLES;
-	v->cr4 = CR4_PAE | CR4_PGE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_UMIP | CR4_FSGSBASE | CR4_OSXSAVE |
-		 CR4_SMEP | CR4_SMAP;
+	v->cr4 = CR4_PAE | CR4_PGE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_UMIP | CR4_FSGSBASE |
+		 CR4_OSXSAVE | CR4_SMEP | CR4_SMAP;
 	v->efer = EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE;
 	v->xcr0 = e->sh->model.xstate.xcr0;
 	v->gdt_base = KERN + P_GDT;
@@ -203,7 +209,8 @@ static void *watch(void *arg)
 	return NULL;
 }
 
-int engine_side_new(struct engine_side **out, const char *engine, const struct diff_shared *sh, struct err *err)
+int engine_side_new(struct engine_side **out, const char *engine, const struct diff_shared *sh,
+		    struct err *err)
 {
 	struct engine_side *e = calloc(1, sizeof(*e));
 	int r;
@@ -330,8 +337,8 @@ static bool at_handler(const struct vcpu *v)
 static void broken(struct engine_side *e, struct diff_result *r, const char *what)
 {
 	r->outcome = OUT_BROKEN;
-	snprintf(r->why, sizeof(r->why), "%.30s at rip %llx cpl %u: %.80s", what, (unsigned long long)e->v->rip,
-		 e->v->cpl, e->v->stop_reason);
+	snprintf(r->why, sizeof(r->why), "%.30s at rip %llx cpl %u: %.80s", what,
+		 (unsigned long long)e->v->rip, e->v->cpl, e->v->stop_reason);
 	reset_vcpu(e);
 }
 
@@ -355,7 +362,10 @@ void engine_side_run(struct engine_side *e, const struct diff_case *c, struct di
 		r->outcome = OUT_TIMEOUT;
 		reset_vcpu(e);
 	} else {
-		broken(e, r, exit == RUN_SHUTDOWN ? "shutdown" : exit == RUN_ERROR ? "error" : "stopped elsewhere");
+		broken(e, r,
+		       exit == RUN_SHUTDOWN ? "shutdown"
+		       : exit == RUN_ERROR  ? "error"
+					    : "stopped elsewhere");
 	}
 	case_collect(e->sh, c, e->pages, r);
 }

@@ -2,10 +2,10 @@
  * forms.c - enumerates encodings, so that every mnemonic and every operand form is tried.
  *
  * All opcode maps are walked with samples of the fields that may choose another instruction or form
- * (prefixes, ModRM, VEX and EVEX fields); what decodes, and can run on both sides, is kept once per key:
- * mnemonic, opcode, operand kinds and sizes, vector length, masking, broadcast, rounding, prefixes. What
- * does not change the form (which registers, which addressing, immediates) is drawn anew for each case by
- * form_instance(), which checks that the key stayed the same.
+ * (prefixes, ModRM, VEX and EVEX fields); what decodes, and can run on both sides, is kept once per
+ * key: mnemonic, opcode, operand kinds and sizes, vector length, masking, broadcast, rounding,
+ * prefixes. What does not change the form (which registers, which addressing, immediates) is drawn
+ * anew for each case by form_instance(), which checks that the key stayed the same.
  */
 #include <errno.h>
 #include <string.h>
@@ -46,10 +46,11 @@ size_t enc_emit(const struct enc *e, uint8_t out[32])
 		}
 	} else {
 		*p++ = 0x62;
-		*p++ = (uint8_t)((~e->rxb & 7 & 1) << 7 | (~e->rxb >> 1 & 1) << 6 | (~e->rxb >> 2 & 1) << 5 |
-				 (~e->rxb >> 3 & 1) << 4 | e->map);
+		*p++ = (uint8_t)((~e->rxb & 7 & 1) << 7 | (~e->rxb >> 1 & 1) << 6 |
+				 (~e->rxb >> 2 & 1) << 5 | (~e->rxb >> 3 & 1) << 4 | e->map);
 		*p++ = (uint8_t)(e->w << 7 | (~e->vvvv & 15) << 3 | 4 | e->pp);
-		*p++ = (uint8_t)(e->z << 7 | e->l << 5 | e->b << 4 | (~e->vvvv >> 4 & 1) << 3 | e->aaa);
+		*p++ = (uint8_t)(e->z << 7 | e->l << 5 | e->b << 4 | (~e->vvvv >> 4 & 1) << 3 |
+				 e->aaa);
 	}
 	*p++ = e->opcode;
 	memcpy(p, e->tail, sizeof(e->tail));
@@ -66,7 +67,8 @@ static uint64_t operand_key(const ZydisDecodedOperand *op)
 {
 	uint64_t h = mix(op->type, (uint64_t)op->encoding << 32 | op->size);
 
-	h = mix(h, (uint64_t)op->element_type << 32 | (uint64_t)op->element_size << 16 | op->element_count);
+	h = mix(h, (uint64_t)op->element_type << 32 | (uint64_t)op->element_size << 16 |
+			   op->element_count);
 	if (op->type == ZYDIS_OPERAND_TYPE_REGISTER) {
 		h = mix(h, ZydisRegisterGetClass(op->reg.value));
 		if (op->encoding == ZYDIS_OPERAND_ENCODING_NONE)
@@ -83,12 +85,14 @@ static uint64_t form_key(const struct insn *in, uint8_t mode)
 	uint64_t h = mix(mode, z->mnemonic);
 
 	h = mix(h, (uint64_t)z->encoding << 32 | (uint64_t)z->opcode_map << 16 | z->opcode);
-	h = mix(h, (uint64_t)z->operand_width << 32 | (uint64_t)z->stack_width << 16 | z->avx.vector_length);
+	h = mix(h, (uint64_t)z->operand_width << 32 | (uint64_t)z->stack_width << 16 |
+			   z->avx.vector_length);
 	if (z->encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY)
 		h = mix(h, z->address_width);
-	h = mix(h, z->attributes & (ZYDIS_ATTRIB_HAS_LOCK | ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE |
-				    ZYDIS_ATTRIB_HAS_REPNE));
-	h = mix(h, (uint64_t)z->avx.mask.mode << 32 | (uint64_t)z->avx.broadcast.mode << 16 | z->avx.has_sae);
+	h = mix(h, z->attributes & (ZYDIS_ATTRIB_HAS_LOCK | ZYDIS_ATTRIB_HAS_REP |
+				    ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE));
+	h = mix(h, (uint64_t)z->avx.mask.mode << 32 | (uint64_t)z->avx.broadcast.mode << 16 |
+			   z->avx.has_sae);
 	h = mix(h, z->avx.rounding.mode != ZYDIS_ROUNDING_MODE_INVALID);
 	for (unsigned i = 0; i < z->operand_count; i++)
 		h = mix(h, operand_key(&in->op[i]));
@@ -110,7 +114,8 @@ bool insn_runnable(const struct gen *g, const struct insn *in, enum coverage *wh
 	return info->interp != INSN_UD && cpu_model_allows(&g->sh->model, &in->z);
 }
 
-/* Whether a sequence may contain it: it goes on to the next instruction, and faults on memory alone. */
+/* Whether a sequence may contain it: it goes on to the next instruction, and faults on memory
+ * alone. */
 static bool fits_sequence(const struct insn *in)
 {
 	const struct insn_info *info = insn_form_info(in);
@@ -196,21 +201,47 @@ static bool try_enc(struct enumeration *en, const struct enc *e)
 static const struct prefixes {
 	uint8_t p66, rep, rex, lock, a67;
 } prefix_sets[] = {
-	{0}, {.p66 = 1}, {.rep = 0xf2}, {.rep = 0xf3}, {.rex = 0x48}, {.rex = 0x40},
-	{.p66 = 1, .rep = 0xf2}, {.p66 = 1, .rep = 0xf3}, {.p66 = 1, .rex = 0x48},
-	{.rep = 0xf2, .rex = 0x48}, {.rep = 0xf3, .rex = 0x48},
-	{.lock = 1}, {.lock = 1, .p66 = 1}, {.lock = 1, .rex = 0x48},
-	{.a67 = 1}, {.a67 = 1, .p66 = 1}, {.a67 = 1, .rep = 0xf2}, {.a67 = 1, .rep = 0xf3},
-	{.a67 = 1, .rex = 0x48}, {.a67 = 1, .rep = 0xf3, .p66 = 1}, {.a67 = 1, .rep = 0xf3, .rex = 0x48},
-	{.a67 = 1, .rep = 0xf2, .rex = 0x48}, {.a67 = 1, .rep = 0xf2, .p66 = 1},
+	{0},
+	{.p66 = 1},
+	{.rep = 0xf2},
+	{.rep = 0xf3},
+	{.rex = 0x48},
+	{.rex = 0x40},
+	{.p66 = 1, .rep = 0xf2},
+	{.p66 = 1, .rep = 0xf3},
+	{.p66 = 1, .rex = 0x48},
+	{.rep = 0xf2, .rex = 0x48},
+	{.rep = 0xf3, .rex = 0x48},
+	{.lock = 1},
+	{.lock = 1, .p66 = 1},
+	{.lock = 1, .rex = 0x48},
+	{.a67 = 1},
+	{.a67 = 1, .p66 = 1},
+	{.a67 = 1, .rep = 0xf2},
+	{.a67 = 1, .rep = 0xf3},
+	{.a67 = 1, .rex = 0x48},
+	{.a67 = 1, .rep = 0xf3, .p66 = 1},
+	{.a67 = 1, .rep = 0xf3, .rex = 0x48},
+	{.a67 = 1, .rep = 0xf2, .rex = 0x48},
+	{.a67 = 1, .rep = 0xf2, .p66 = 1},
 };
 
 /* Bytes that are a prefix or an escape in the one-byte map. */
 static bool is_prefix(uint8_t op, uint8_t mode)
 {
 	switch (op) {
-	case 0x0f: case 0x26: case 0x2e: case 0x36: case 0x3e: case 0x64: case 0x65: case 0x66: case 0x67:
-	case 0xf0: case 0xf2: case 0xf3:
+	case 0x0f:
+	case 0x26:
+	case 0x2e:
+	case 0x36:
+	case 0x3e:
+	case 0x64:
+	case 0x65:
+	case 0x66:
+	case 0x67:
+	case 0xf0:
+	case 0xf2:
+	case 0xf3:
 		return true;
 	default:
 		return mode == X86_MODE_64 && op >= 0x40 && op <= 0x4f;
@@ -226,8 +257,13 @@ static void enumerate_legacy(struct enumeration *en)
 				continue;
 			for (unsigned i = 0; i < ARRAY_SIZE(prefix_sets); i++) {
 				const struct prefixes *p = &prefix_sets[i];
-				struct enc e = {.kind = ENC_LEGACY, .map = (uint8_t)map, .opcode = (uint8_t)op,
-						.p66 = p->p66, .rep = p->rep, .rex = p->rex, .lock = p->lock,
+				struct enc e = {.kind = ENC_LEGACY,
+						.map = (uint8_t)map,
+						.opcode = (uint8_t)op,
+						.p66 = p->p66,
+						.rep = p->rep,
+						.rex = p->rex,
+						.lock = p->lock,
 						.a67 = p->a67};
 
 				if (p->rex && en->mode != X86_MODE_64)
@@ -243,7 +279,8 @@ static void enumerate_legacy(struct enumeration *en)
 /* ModRM, SIB and vvvv such that gathers decode too: destination, index and mask must differ. */
 static const struct sample {
 	uint8_t modrm, sib, vvvv;
-} vector_samples[] = {{0xc0, 0, 0}, {0xd8, 0, 2}, {0x03, 0, 0}, {0x1b, 0, 2}, {0x1c, 0x0b, 2}, {0x1c, 0x0b, 0}};
+} vector_samples[] = {{0xc0, 0, 0}, {0xd8, 0, 2},    {0x03, 0, 0},
+		      {0x1b, 0, 2}, {0x1c, 0x0b, 2}, {0x1c, 0x0b, 0}};
 
 static void try_vector(struct enumeration *en, struct enc *e, bool group)
 {
@@ -272,8 +309,10 @@ static void enumerate_vex(struct enumeration *en)
 		e.pp = i & 3;
 		e.w = i >> 2 & 1;
 		e.l = i >> 3 & 1;
-		try_vector(en, &e, (e.map == 1 && ((e.opcode >= 0x71 && e.opcode <= 0x73) || e.opcode == 0xae)) ||
-					   (e.map == 2 && e.opcode == 0xf3));
+		try_vector(en, &e,
+			   (e.map == 1 &&
+			    ((e.opcode >= 0x71 && e.opcode <= 0x73) || e.opcode == 0xae)) ||
+				   (e.map == 2 && e.opcode == 0xf3));
 	}
 }
 

@@ -95,8 +95,8 @@ static void form_case(const struct gen *g, struct rng *r, struct diff_case *c)
 
 static void mutate(struct rng *r, uint8_t *b, size_t *len)
 {
-	static const uint8_t prefix[] = {0x66, 0x67, 0xf2, 0xf3, 0xf0, 0x2e, 0x36, 0x3e, 0x26, 0x64, 0x65, 0x48,
-					 0x40, 0x41, 0x44, 0x4f};
+	static const uint8_t prefix[] = {0x66, 0x67, 0xf2, 0xf3, 0xf0, 0x2e, 0x36, 0x3e,
+					 0x26, 0x64, 0x65, 0x48, 0x40, 0x41, 0x44, 0x4f};
 	unsigned n = 1 + (unsigned)rnd_below(r, 3);
 
 	while (n--) {
@@ -162,7 +162,8 @@ static bool writes_kept(const struct sequence *q, const struct insn *in)
 		const ZydisDecodedOperand *op = &in->op[i];
 		ZydisRegister full;
 
-		if (op->type != ZYDIS_OPERAND_TYPE_REGISTER || !(op->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE))
+		if (op->type != ZYDIS_OPERAND_TYPE_REGISTER ||
+		    !(op->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE))
 			continue;
 		full = ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, op->reg.value);
 		if (ZydisRegisterGetClass(full) == ZYDIS_REGCLASS_GPR64 &&
@@ -328,14 +329,16 @@ void gen_report(const struct gen *g, bool verbose, FILE *out)
 	fprintf(out, "forms: %u in 64-bit mode, %u in 32-bit mode\n", g->count[X86_MODE_64],
 		g->count[X86_MODE_32]);
 	fprintf(out,
-		"mnemonics: %u tried, %u not offered by the CPU model, %u excluded, %u with no encoding in these modes\n",
+		"mnemonics: %u tried, %u not offered by the CPU model, %u excluded, %u with no "
+		"encoding in these modes\n",
 		n[COV_FORM], n[COV_NOT_OFFERED], n[COV_EXCLUDED], n[COV_UNKNOWN]);
 	for (unsigned m = 1; m <= ZYDIS_MNEMONIC_MAX_VALUE; m++)
 		if (exclude_mnemonic(m))
-			fprintf(out, "  excluded: %-10s %s\n", ZydisMnemonicGetString((ZydisMnemonic)m),
-				exclude_mnemonic(m));
+			fprintf(out, "  excluded: %-10s %s\n",
+				ZydisMnemonicGetString((ZydisMnemonic)m), exclude_mnemonic(m));
 	for (unsigned m = 1; verbose && m <= ZYDIS_MNEMONIC_MAX_VALUE; m++)
 		if (g->coverage[m] == COV_UNKNOWN || g->coverage[m] == COV_NOT_OFFERED)
-			fprintf(out, "  %s: %s\n", g->coverage[m] == COV_UNKNOWN ? "no encoding" : "not offered",
+			fprintf(out, "  %s: %s\n",
+				g->coverage[m] == COV_UNKNOWN ? "no encoding" : "not offered",
 				ZydisMnemonicGetString((ZydisMnemonic)m));
 }

@@ -33,14 +33,15 @@ static inline bool chance(struct rng *r, unsigned pct)
 
 enum enc_kind { ENC_LEGACY, ENC_VEX, ENC_EVEX };
 
-/* An encoding, field by field; the bytes after the opcode (ModRM, SIB, displacement, immediates) are tail. */
+/* An encoding, field by field; the bytes after the opcode (ModRM, SIB, displacement, immediates)
+ * are tail. */
 struct enc {
 	uint8_t kind, map, opcode;
 	uint8_t p66, rep, lock, seg, a67; /* rep: 0, F2 or F3; seg: 0 or the prefix byte */
 	uint8_t rex;                      /* 0 or 40..4F */
 	uint8_t pp, w, l, b, z, aaa;
-	uint8_t vvvv;                     /* register number, not inverted; bit 4 is EVEX.V' */
-	uint8_t rxb;                      /* R X B R' as bits 0..3, not inverted */
+	uint8_t vvvv; /* register number, not inverted; bit 4 is EVEX.V' */
+	uint8_t rxb;  /* R X B R' as bits 0..3, not inverted */
 	uint8_t tail[12];
 };
 
@@ -61,10 +62,10 @@ struct gen {
 	struct insn_decoder dec;
 	struct form *form;
 	uint32_t nforms, nseq[3];
-	uint32_t *seq[3];              /* indices of forms with seq_ok, by mode */
-	uint32_t first[3], count[3];   /* forms by mode */
+	uint32_t *seq[3];            /* indices of forms with seq_ok, by mode */
+	uint32_t first[3], count[3]; /* forms by mode */
 	uint8_t coverage[ZYDIS_MNEMONIC_MAX_VALUE + 1];
-	bool compat;                   /* also make cases in 32-bit mode */
+	bool compat; /* also make cases in 32-bit mode */
 };
 
 /* exclude.c: why an instruction cannot be compared with the host CPU; NULL when it can. */

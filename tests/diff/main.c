@@ -1,8 +1,8 @@
 /*
  * main.c - the differential test: the same cases on the host CPU and on an engine, compared.
  *
- *   diff [--quick] [--cases N] [--seed S] [--engine NAME|native] [--no-compat] [--verbose] [--max-report N]
- *   diff --seed S --case N          replays one case and prints both sides
+ *   diff [--quick] [--cases N] [--seed S] [--engine NAME|native] [--no-compat] [--verbose]
+ * [--max-report N] diff --seed S --case N          replays one case and prints both sides
  *
  * Engine "native" runs every case twice on the host: a check of the harness itself.
  */
@@ -43,8 +43,8 @@ struct run {
 	struct diff_result *result; /* of the engine, a batch */
 	struct tally *tally;        /* by mnemonic */
 	uint64_t mismatches, undefined, ran, by_outcome[5], by_vector[32], reported, empty;
-	uint64_t next;              /* the first case of the next batch */
-	uint64_t engine_case;       /* the one the engine is at */
+	uint64_t next;        /* the first case of the next batch */
+	uint64_t engine_case; /* the one the engine is at */
 	uint64_t engine_crashes, native_crashes;
 	double start;
 };
@@ -78,12 +78,14 @@ static void report(struct run *run, const struct diff_case *c, const struct diff
 		return;
 	if (run->reported++ >= run->opt.max_report)
 		return;
-	printf("MISMATCH %s: --seed %" PRIu64 " --case %" PRIu64 "%s%s\n", mnemonic_name(c), run->opt.seed,
-	       c->number, c->mode == X86_MODE_64 ? "" : " (32-bit)", c->flags & CASE_INVALID ? " (invalid)" : "");
+	printf("MISMATCH %s: --seed %" PRIu64 " --case %" PRIu64 "%s%s\n", mnemonic_name(c),
+	       run->opt.seed, c->number, c->mode == X86_MODE_64 ? "" : " (32-bit)",
+	       c->flags & CASE_INVALID ? " (invalid)" : "");
 	case_disassemble(c, stdout);
 	case_compare(run->sh, c, a, b, stdout);
 	if (a->outcome == OUT_BROKEN || b->outcome == OUT_BROKEN)
-		printf("  %s %s\n", a->outcome == OUT_BROKEN ? a->why : "", b->outcome == OUT_BROKEN ? b->why : "");
+		printf("  %s %s\n", a->outcome == OUT_BROKEN ? a->why : "",
+		       b->outcome == OUT_BROKEN ? b->why : "");
 }
 
 static void judge(struct run *run, const struct diff_case *c, const struct diff_result *a,
@@ -144,7 +146,9 @@ static int replay(struct run *run)
 	case_print(&run->sh->cases[0], stdout);
 	result_print(&run->sh->native[0], "native", stdout);
 	result_print(&run->result[0], "engine", stdout);
-	printf(run->mismatches ? "DIFFERENT:\n" : run->undefined ? "same but for undefined flags\n" : "same\n");
+	printf(run->mismatches  ? "DIFFERENT:\n"
+	       : run->undefined ? "same but for undefined flags\n"
+				: "same\n");
 	case_compare(run->sh, &run->sh->cases[0], &run->sh->native[0], &run->result[0], stdout);
 	return 0;
 }
@@ -163,8 +167,11 @@ static int run_all(struct run *run)
 		run->native_crashes = native_crashes(run->native);
 		if (now() - last > 5) {
 			last = now();
-			fprintf(stderr, "  %" PRIu64 " of %" PRIu64 " cases, %" PRIu64 " mismatches, %.0f a second\n",
-				run->ran, run->opt.cases, run->mismatches, (double)run->ran / (last - run->start));
+			fprintf(stderr,
+				"  %" PRIu64 " of %" PRIu64 " cases, %" PRIu64
+				" mismatches, %.0f a second\n",
+				run->ran, run->opt.cases, run->mismatches,
+				(double)run->ran / (last - run->start));
 		}
 	}
 	return 0;
@@ -177,10 +184,12 @@ static void print_coverage(const struct run *run)
 
 	double t = now() - run->start;
 
-	printf("%" PRIu64 " cases in %.1f s (%.0f a second): %" PRIu64 " ended, %" PRIu64 " faulted, %" PRIu64
-	       " timed out, %" PRIu64 " empty; the native child died %" PRIu64 " times\n",
-	       run->ran, t, (double)run->ran / t, run->by_outcome[OUT_EXIT], run->by_outcome[OUT_FAULT],
-	       run->by_outcome[OUT_TIMEOUT], run->empty, run->native_crashes);
+	printf("%" PRIu64 " cases in %.1f s (%.0f a second): %" PRIu64 " ended, %" PRIu64
+	       " faulted, %" PRIu64 " timed out, %" PRIu64 " empty; the native child died %" PRIu64
+	       " times\n",
+	       run->ran, t, (double)run->ran / t, run->by_outcome[OUT_EXIT],
+	       run->by_outcome[OUT_FAULT], run->by_outcome[OUT_TIMEOUT], run->empty,
+	       run->native_crashes);
 	printf("faults by vector:");
 	for (unsigned i = 0; i < 32; i++)
 		if (run->by_vector[i])
@@ -190,8 +199,9 @@ static void print_coverage(const struct run *run)
 		all += run->tally[m].ran > 0;
 		never += run->tally[m].ran && !run->tally[m].ended;
 		if (run->opt.verbose && run->tally[m].ran && !run->tally[m].ended)
-			printf("  always faults: %s (%u cases, as --case %" PRIu64 ")\n", ZydisMnemonicGetString((ZydisMnemonic)m),
-			       run->tally[m].ran, run->tally[m].last);
+			printf("  always faults: %s (%u cases, as --case %" PRIu64 ")\n",
+			       ZydisMnemonicGetString((ZydisMnemonic)m), run->tally[m].ran,
+			       run->tally[m].last);
 	}
 	printf("mnemonics run alone: %u, of which %u always faulted\n", all, never);
 }
@@ -204,10 +214,11 @@ static void summary(const struct run *run)
 		const char *name = m ? ZydisMnemonicGetString((ZydisMnemonic)m) : "(none)";
 
 		if (t->count)
-			printf("  mismatch: %-16s %6u, first --case %" PRIu64 " (%s)\n", name, t->count, t->first, t->field);
+			printf("  mismatch: %-16s %6u, first --case %" PRIu64 " (%s)\n", name,
+			       t->count, t->first, t->field);
 		if (t->undefined)
-			printf("  undefined flags: %-16s %6u, first --case %" PRIu64 "\n", name, t->undefined,
-			       t->first_undefined);
+			printf("  undefined flags: %-16s %6u, first --case %" PRIu64 "\n", name,
+			       t->undefined, t->first_undefined);
 	}
 	printf("seed %" PRIu64 ": %" PRIu64 " cases, %" PRIu64 " mismatches, %" PRIu64
 	       " differences in undefined flags alone\n",
@@ -217,25 +228,52 @@ static void summary(const struct run *run)
 static int parse(struct options *o, int argc, char **argv)
 {
 	static const struct option longs[] = {
-		{"quick", no_argument, NULL, 'q'}, {"cases", required_argument, NULL, 'n'},
-		{"seed", required_argument, NULL, 's'}, {"case", required_argument, NULL, 'c'},
-		{"engine", required_argument, NULL, 'e'}, {"no-compat", no_argument, NULL, 'C'},
-		{"verbose", no_argument, NULL, 'v'}, {"max-report", required_argument, NULL, 'm'}, {0},
+		{"quick", no_argument, NULL, 'q'},
+		{"cases", required_argument, NULL, 'n'},
+		{"seed", required_argument, NULL, 's'},
+		{"case", required_argument, NULL, 'c'},
+		{"engine", required_argument, NULL, 'e'},
+		{"no-compat", no_argument, NULL, 'C'},
+		{"verbose", no_argument, NULL, 'v'},
+		{"max-report", required_argument, NULL, 'm'},
+		{0},
 	};
 	int c;
 
-	*o = (struct options){.seed = 1, .cases = FULL_CASES, .compat = true, .engine = "interp", .max_report = 400};
+	*o = (struct options){.seed = 1,
+			      .cases = FULL_CASES,
+			      .compat = true,
+			      .engine = "interp",
+			      .max_report = 400};
 	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
 		switch (c) {
-		case 'q': o->cases = QUICK_CASES; break;
-		case 'n': o->cases = strtoull(optarg, NULL, 0); break;
-		case 's': o->seed = strtoull(optarg, NULL, 0); break;
-		case 'c': o->one = strtoull(optarg, NULL, 0); o->replay = true; break;
-		case 'e': o->engine = optarg; break;
-		case 'C': o->compat = false; break;
-		case 'v': o->verbose = true; break;
-		case 'm': o->max_report = (unsigned)strtoul(optarg, NULL, 0); break;
-		default: return -EINVAL;
+		case 'q':
+			o->cases = QUICK_CASES;
+			break;
+		case 'n':
+			o->cases = strtoull(optarg, NULL, 0);
+			break;
+		case 's':
+			o->seed = strtoull(optarg, NULL, 0);
+			break;
+		case 'c':
+			o->one = strtoull(optarg, NULL, 0);
+			o->replay = true;
+			break;
+		case 'e':
+			o->engine = optarg;
+			break;
+		case 'C':
+			o->compat = false;
+			break;
+		case 'v':
+			o->verbose = true;
+			break;
+		case 'm':
+			o->max_report = (unsigned)strtoul(optarg, NULL, 0);
+			break;
+		default:
+			return -EINVAL;
 		}
 	}
 	return optind == argc ? 0 : -EINVAL;
@@ -295,12 +333,14 @@ static void report_crash(struct run *run, int status)
 	gen_case(&run->gen, run->engine_case, c);
 	run->mismatches++;
 	run->engine_crashes++;
-	printf("CRASH of the engine (status %#x): --seed %" PRIu64 " --case %" PRIu64 "%s\n", (unsigned)status,
-	       run->opt.seed, c->number, c->mode == X86_MODE_64 ? "" : " (32-bit)");
+	printf("CRASH of the engine (status %#x): --seed %" PRIu64 " --case %" PRIu64 "%s\n",
+	       (unsigned)status, run->opt.seed, c->number,
+	       c->mode == X86_MODE_64 ? "" : " (32-bit)");
 	case_disassemble(c, stdout);
 }
 
-/* A worker does the cases; one that dies is an engine's bug, reported, and the rest of its batch is left out. */
+/* A worker does the cases; one that dies is an engine's bug, reported, and the rest of its batch is
+ * left out. */
 static int supervise(struct run *run)
 {
 	for (;;) {
@@ -342,7 +382,8 @@ int main(int argc, char **argv)
 	int r;
 
 	if (!run || parse(&run->opt, argc, argv)) {
-		fprintf(stderr, "usage: diff [--quick] [--cases N] [--seed S] [--case N] [--engine NAME]\n");
+		fprintf(stderr, "usage: diff [--quick] [--cases N] [--seed S] [--case N] [--engine "
+				"NAME]\n");
 		return 2;
 	}
 	if (!host_usable()) {

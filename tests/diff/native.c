@@ -1,15 +1,15 @@
 /*
  * native.c - runs cases on the host CPU, in a child process that lives as long as it survives.
  *
- * A case that ends well jumps to DIFF_STUB and from there into native_asm.S, with no system call. A fault
- * comes as a signal on an alternate stack (the case may have put anything into rsp); the handler copies
- * the interrupted state out of the signal frame and goes back without sigreturn. SA_NODEFER keeps the
- * signal mask as it was. A timer catches cases that do not end.
+ * A case that ends well jumps to DIFF_STUB and from there into native_asm.S, with no system call. A
+ * fault comes as a signal on an alternate stack (the case may have put anything into rsp); the
+ * handler copies the interrupted state out of the signal frame and goes back without sigreturn.
+ * SA_NODEFER keeps the signal mask as it was. A timer catches cases that do not end.
  *
- * The handlers run with the case's FS base, so they put the child's back before anything that may touch
- * thread-local storage; this file is compiled without stack protector. State that handlers need lies in
- * the context page, at a fixed address. A seccomp filter allows the child no more than it needs, for the
- * unlucky case that jumps into a system call.
+ * The handlers run with the case's FS base, so they put the child's back before anything that may
+ * touch thread-local storage; this file is compiled without stack protector. State that handlers
+ * need lies in the context page, at a fixed address. A seccomp filter allows the child no more than
+ * it needs, for the unlucky case that jumps into a system call.
  */
 #include <asm/ldt.h>
 #include <errno.h>
@@ -91,10 +91,12 @@ static void restore_bases(void)
 }
 
 /* The order of ucontext's gregs against ours. */
-static const uint8_t greg_of[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI,
-				    REG_R8, REG_R9, REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15};
+static const uint8_t greg_of[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP,
+				    REG_RSI, REG_RDI, REG_R8,  REG_R9,  REG_R10, REG_R11,
+				    REG_R12, REG_R13, REG_R14, REG_R15};
 
-static void copy_frame(struct diff_result *r, const ucontext_t *uc, uint64_t fs_base, uint64_t gs_base)
+static void copy_frame(struct diff_result *r, const ucontext_t *uc, uint64_t fs_base,
+		       uint64_t gs_base)
 {
 	const greg_t *g = uc->uc_mcontext.gregs;
 	const uint8_t *fp = (const uint8_t *)uc->uc_mcontext.fpregs;
@@ -153,8 +155,8 @@ void diff_native_fault(int sig, siginfo_t *si, void *uc)
 
 static int map_fixed(uint64_t va, size_t size, int prot)
 {
-	void *p = mmap((void *)va, size, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_POPULATE, -1,
-		       0);
+	void *p = mmap((void *)va, size, prot,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_POPULATE, -1, 0);
 
 	return p == (void *)va ? 0 : -1;
 }
@@ -163,7 +165,8 @@ static int map_arena(const struct diff_shared *sh)
 {
 	int rw = PROT_READ | PROT_WRITE;
 
-	if (map_fixed(DIFF_CODE, DIFF_CODE_SIZE, rw | PROT_EXEC) || map_fixed(DIFF_STUB, DIFF_PAGE, rw | PROT_EXEC) ||
+	if (map_fixed(DIFF_CODE, DIFF_CODE_SIZE, rw | PROT_EXEC) ||
+	    map_fixed(DIFF_STUB, DIFF_PAGE, rw | PROT_EXEC) ||
 	    map_fixed(DIFF_CTX, DIFF_CTX_SIZE, rw))
 		return -1;
 	memset((void *)DIFF_CODE, 0xcc, DIFF_CODE_SIZE);
@@ -181,7 +184,8 @@ static int map_arena(const struct diff_shared *sh)
 
 static void write_stub(void)
 {
-	static const uint8_t jmp[8] = {0xff, 0x25, 2}; /* jmp *2(%rip): the pointer is aligned, AC may be set */
+	static const uint8_t jmp[8] = {0xff, 0x25,
+				       2}; /* jmp *2(%rip): the pointer is aligned, AC may be set */
 	void (*to)(void) = diff_native_exit;
 
 	memcpy((void *)DIFF_STUB, jmp, sizeof(jmp));
@@ -194,7 +198,8 @@ static int set_handlers(void)
 	struct sigaction sa = {.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
 	stack_t st = {.ss_size = 256 * 1024};
 
-	st.ss_sp = mmap(NULL, st.ss_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	st.ss_sp = mmap(NULL, st.ss_size, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 	if (st.ss_sp == MAP_FAILED || sigaltstack(&st, NULL))
 		return -1;
 	sa.sa_sigaction = diff_native_signal;
@@ -222,14 +227,20 @@ static int set_tls(unsigned selector, uint32_t base)
 
 static int confine(void)
 {
-#define ALLOW(nr) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (nr), 0, 1), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
+#define ALLOW(nr)                                                                                  \
+	BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (nr), 0, 1),                                           \
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
 	struct sock_filter code[] = {
 		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
 		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0xc000003e /* AUDIT_ARCH_X86_64 */, 1, 0),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
 		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-		ALLOW(SYS_read), ALLOW(SYS_write), ALLOW(SYS_exit_group), ALLOW(SYS_rt_sigreturn),
-		ALLOW(SYS_restart_syscall), ALLOW(SYS_setitimer),
+		ALLOW(SYS_read),
+		ALLOW(SYS_write),
+		ALLOW(SYS_exit_group),
+		ALLOW(SYS_rt_sigreturn),
+		ALLOW(SYS_restart_syscall),
+		ALLOW(SYS_setitimer),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
 	};
 #undef ALLOW

@@ -1,5 +1,6 @@
 /*
- * state.c - random starting states: registers, x87 and vector state, memory templates, XSAVE images.
+ * state.c - random starting states: registers, x87 and vector state, memory templates, XSAVE
+ * images.
  */
 #include <string.h>
 
@@ -8,10 +9,24 @@
 static uint64_t random_float64(struct rng *r)
 {
 	static const uint64_t special[] = {
-		0, 0x8000000000000000, 0x3ff0000000000000, 0xbff0000000000000, 0x7ff0000000000000,
-		0xfff0000000000000, 0x7ff8000000000000, 0x7ff0000000000001, 0xfff8000000000001, 1,
-		0x000fffffffffffff, 0x0010000000000000, 0x7fefffffffffffff, 0x43e0000000000000,
-		0xc3e0000000000000, 0x41dfffffffc00000, 0x4330000000000001, 0x3fe0000000000000,
+		0,
+		0x8000000000000000,
+		0x3ff0000000000000,
+		0xbff0000000000000,
+		0x7ff0000000000000,
+		0xfff0000000000000,
+		0x7ff8000000000000,
+		0x7ff0000000000001,
+		0xfff8000000000001,
+		1,
+		0x000fffffffffffff,
+		0x0010000000000000,
+		0x7fefffffffffffff,
+		0x43e0000000000000,
+		0xc3e0000000000000,
+		0x41dfffffffc00000,
+		0x4330000000000001,
+		0x3fe0000000000000,
 	};
 
 	if (chance(r, 60))
@@ -23,9 +38,9 @@ static uint64_t random_float64(struct rng *r)
 static uint32_t random_float32(struct rng *r)
 {
 	static const uint32_t special[] = {
-		0, 0x80000000, 0x3f800000, 0xbf800000, 0x7f800000, 0xff800000, 0x7fc00000, 0x7f800001,
-		0xffc00001, 1, 0x007fffff, 0x00800000, 0x7f7fffff, 0x4f000000, 0xcf000000, 0x5f000000,
-		0x3c003c00, 0x7bff0001, 0x7c00fc00, 0x7e007c01, 0x03ff8400,
+		0,          0x80000000, 0x3f800000, 0xbf800000, 0x7f800000, 0xff800000, 0x7fc00000,
+		0x7f800001, 0xffc00001, 1,          0x007fffff, 0x00800000, 0x7f7fffff, 0x4f000000,
+		0xcf000000, 0x5f000000, 0x3c003c00, 0x7bff0001, 0x7c00fc00, 0x7e007c01, 0x03ff8400,
 	};
 
 	if (chance(r, 60))
@@ -36,9 +51,32 @@ static uint32_t random_float32(struct rng *r)
 static uint64_t random_edge(struct rng *r)
 {
 	static const uint64_t edge[] = {
-		0, 1, ~0ULL, 0x7f, 0x80, 0xff, 0x7fff, 0x8000, 0xffff, 0x7fffffff, 0x80000000, 0xffffffff,
-		0x100000000, 0x7fffffffffffffff, 0x8000000000000000, 0xffffffff80000000, 2, 63, 64, 31, 32,
-		0x0101010101010101, 0x8080808080808080, 0x5555555555555555, 0x7fffffffffff, 0x800000000000,
+		0,
+		1,
+		~0ULL,
+		0x7f,
+		0x80,
+		0xff,
+		0x7fff,
+		0x8000,
+		0xffff,
+		0x7fffffff,
+		0x80000000,
+		0xffffffff,
+		0x100000000,
+		0x7fffffffffffffff,
+		0x8000000000000000,
+		0xffffffff80000000,
+		2,
+		63,
+		64,
+		31,
+		32,
+		0x0101010101010101,
+		0x8080808080808080,
+		0x5555555555555555,
+		0x7fffffffffff,
+		0x800000000000,
 	};
 
 	return edge[rnd_below(r, ARRAY_SIZE(edge))];
@@ -47,12 +85,13 @@ static uint64_t random_edge(struct rng *r)
 uint64_t random_value(struct rng *r)
 {
 	switch (rnd_below(r, 8)) {
-	case 0: case 1:
+	case 0:
+	case 1:
 		return random_edge(r);
 	case 2:
 		return rnd_below(r, 256);
 	case 3:
-		return (uint64_t)-(int64_t)rnd_below(r, 256);
+		return (uint64_t) - (int64_t)rnd_below(r, 256);
 	case 4:
 		return rnd(r) & 0xffffffff;
 	case 5:
@@ -88,10 +127,25 @@ static void random_st(struct rng *r, uint8_t *p)
 		uint64_t mant;
 		uint16_t se;
 	} special[] = {
-		{0, 0}, {0, 0x8000}, {BIT(63), 0x3fff}, {BIT(63), 0xbfff}, {BIT(63), 0x7fff}, {BIT(63), 0xffff},
-		{3ULL << 62, 0x7fff}, {BIT(63) | 1, 0x7fff}, {3ULL << 62, 0xffff}, {1, 0}, {BIT(63), 0},
-		{1, 0x3fff}, {0, 0x7fff}, {~0ULL, 0x7ffe}, {0xc90fdaa22168c235, 0x4000}, {~0ULL, 0x403d},
-		{BIT(63), 0x403e}, {BIT(63), 0xc03e}, {BIT(62), 0x7fff},
+		{0, 0},
+		{0, 0x8000},
+		{BIT(63), 0x3fff},
+		{BIT(63), 0xbfff},
+		{BIT(63), 0x7fff},
+		{BIT(63), 0xffff},
+		{3ULL << 62, 0x7fff},
+		{BIT(63) | 1, 0x7fff},
+		{3ULL << 62, 0xffff},
+		{1, 0},
+		{BIT(63), 0},
+		{1, 0x3fff},
+		{0, 0x7fff},
+		{~0ULL, 0x7ffe},
+		{0xc90fdaa22168c235, 0x4000},
+		{~0ULL, 0x403d},
+		{BIT(63), 0x403e},
+		{BIT(63), 0xc03e},
+		{BIT(62), 0x7fff},
 	};
 	uint64_t mant = rnd(r) | BIT(63);
 	uint16_t se = (uint16_t)((rnd(r) & 0x8000) | (0x3fff - 70 + rnd_below(r, 140)));
@@ -174,7 +228,8 @@ void state_random(struct rng *r, const struct diff_shared *sh, struct diff_case 
 	if (chance(r, 5))
 		c->rflags |= FLAG_ID;
 	c->fs_base = DIFF_DATA + rnd_below(r, 0x2000);
-	c->gs_base = chance(r, 80) ? DIFF_STACK + rnd_below(r, 0x2000) : DIFF_HIGH + rnd_below(r, 0x1000);
+	c->gs_base = chance(r, 80) ? DIFF_STACK + rnd_below(r, 0x2000)
+				   : DIFF_HIGH + rnd_below(r, 0x1000);
 	if (c->mode != X86_MODE_64) {
 		for (unsigned i = 0; i < 8; i++)
 			c->gpr[i] &= 0xffffffff;
@@ -231,7 +286,8 @@ void state_pool(struct diff_shared *sh, uint64_t seed)
 	for (unsigned t = 1; t < DIFF_TEMPLATES; t++)
 		for (unsigned i = 0; i < ARENA_PAGES; i++)
 			if (arena_page[i].ro)
-				memcpy(sh->template[t] + i * DIFF_PAGE, sh->template[0] + i * DIFF_PAGE, DIFF_PAGE);
+				memcpy(sh->template[t] + i * DIFF_PAGE,
+				       sh->template[0] + i * DIFF_PAGE, DIFF_PAGE);
 	for (unsigned i = 0; i < DIFF_IMAGES; i++)
 		random_image(&r, sh, sh->image[i]);
 }

@@ -1,7 +1,8 @@
 /*
- * steer.c - gives the operands of an instruction sensible values: effective addresses that mostly lie in
- * the test's pages (sometimes across their edges, read-only, unmapped or not canonical), small repeat
- * counts, branch targets with something to stop at, selectors that the host's GDT and the guest's share.
+ * steer.c - gives the operands of an instruction sensible values: effective addresses that mostly
+ * lie in the test's pages (sometimes across their edges, read-only, unmapped or not canonical),
+ * small repeat counts, branch targets with something to stop at, selectors that the host's GDT and
+ * the guest's share.
  */
 #include <string.h>
 
@@ -79,7 +80,8 @@ static uint64_t edge_target(struct steer *s, uint64_t size, bool low)
 	uint64_t back = rnd_below(s->r, size + 1);
 
 	switch (rnd_below(s->r, low ? 8 : 14)) {
-	case 0: case 1:
+	case 0:
+	case 1:
 		return DIFF_DATA + 0x1000 - back; /* two writable pages */
 	case 2:
 		return DIFF_DATA + 0x2000 - back; /* into a read-only page */
@@ -112,7 +114,8 @@ static uint64_t pick_target(struct steer *s, uint64_t size, bool low)
 {
 	uint64_t room = size < 0x1fc0 ? 0x2000 - size : 0x40, off;
 
-	/* Whether #AC or #PF comes first for the second half of an access is up to the implementation. */
+	/* Whether #AC or #PF comes first for the second half of an access is up to the
+	 * implementation. */
 	if (!(s->c->rflags & FLAG_AC) && chance(s->r, s->sequence ? 4 : 22))
 		return edge_target(s, size, low);
 	off = rnd_below(s->r, room);
@@ -153,11 +156,14 @@ static uint64_t operand_bytes(const struct insn *in, const ZydisDecodedOperand *
 	return op->size ? op->size / 8 : 1;
 }
 
-static void steer_vsib(struct steer *s, const struct insn *in, const ZydisDecodedOperand *op, uint64_t want)
+static void steer_vsib(struct steer *s, const struct insn *in, const ZydisDecodedOperand *op,
+		       uint64_t want)
 {
-	unsigned n = (unsigned)ZydisRegisterGetId(op->mem.index) & 31, scale = op->mem.scale ? op->mem.scale : 1;
+	unsigned n = (unsigned)ZydisRegisterGetId(op->mem.index) & 31,
+		 scale = op->mem.scale ? op->mem.scale : 1;
 	const char *name = ZydisMnemonicGetString(in->z.mnemonic);
-	/* The letter before the element type tells the index size: gatherDpd, scatterQps, pgatherQd. */
+	/* The letter before the element type tells the index size: gatherDpd, scatterQps,
+	 * pgatherQd. */
 	const char *end = name + strlen(name);
 	bool q = name[1] == 'p' ? end[-2] == 'q' : end[-3] == 'q';
 	uint64_t range = 0x1800 / scale;
@@ -166,7 +172,8 @@ static void steer_vsib(struct steer *s, const struct insn *in, const ZydisDecode
 	if (s->sequence)
 		return;
 	for (unsigned i = 0; i < (q ? 8 : 16); i++) {
-		int64_t v = (int64_t)rnd_below(s->r, range) - (chance(s->r, 10) ? (int64_t)range / 2 : 0);
+		int64_t v = (int64_t)rnd_below(s->r, range) -
+			    (chance(s->r, 10) ? (int64_t)range / 2 : 0);
 		int32_t v32 = (int32_t)v;
 
 		if (chance(s->r, 2))
@@ -183,7 +190,8 @@ static uint64_t stay_low(const struct steer *s, const struct insn *in)
 	return in->z.address_width < 64 || s->c->mode != X86_MODE_64;
 }
 
-static uint64_t operand_target(struct steer *s, const struct insn *in, const ZydisDecodedOperand *op)
+static uint64_t operand_target(struct steer *s, const struct insn *in,
+			       const ZydisDecodedOperand *op)
 {
 	uint64_t size = operand_bytes(in, op);
 
@@ -237,8 +245,8 @@ static void steer_memory(struct steer *s, const struct insn *in, const ZydisDeco
 static const ZydisDecodedOperand *explicit_memory(const struct insn *in)
 {
 	for (unsigned i = 0; i < in->z.operand_count; i++)
-		if (in->op[i].type == ZYDIS_OPERAND_TYPE_MEMORY && in->op[i].mem.type == ZYDIS_MEMOP_TYPE_MEM &&
-		    !hidden_stack(&in->op[i]))
+		if (in->op[i].type == ZYDIS_OPERAND_TYPE_MEMORY &&
+		    in->op[i].mem.type == ZYDIS_MEMOP_TYPE_MEM && !hidden_stack(&in->op[i]))
 			return &in->op[i];
 	return NULL;
 }
@@ -255,7 +263,8 @@ static uint64_t linear(const struct steer *s, const struct insn *in, const Zydis
 	if (m->index != ZYDIS_REGISTER_NONE) {
 		uint64_t idx = reg_value(s, reg_number(m->index));
 
-		ea += trunc_size(idx, ZydisRegisterGetWidth(ZYDIS_MACHINE_MODE_LONG_64, m->index) / 8u) *
+		ea += trunc_size(idx,
+				 ZydisRegisterGetWidth(ZYDIS_MACHINE_MODE_LONG_64, m->index) / 8u) *
 		      (m->scale ? m->scale : 1);
 	}
 	ea = trunc_size(ea, in->z.address_width / 8u) + segment_base(s, m->segment);
@@ -265,8 +274,9 @@ static uint64_t linear(const struct steer *s, const struct insn *in, const Zydis
 static uint16_t pick_selector(struct rng *r)
 {
 	/* 0x78 is the host's per-CPU segment; beyond the GDT everything is #GP. */
-	static const uint16_t known[] = {0, 1, 3, DIFF_SS, DIFF_CS32, DIFF_CS64, DIFF_SS, 0x28, 0x2a, 0x10, 0x18,
-					 0x33, DIFF_FS32, DIFF_GS32, 0x0b, 0x43, 0x57, 0x83, 0x84, 0x1234, 0xfff8};
+	static const uint16_t known[] = {0,    1,    3,    DIFF_SS, DIFF_CS32, DIFF_CS64, DIFF_SS,
+					 0x28, 0x2a, 0x10, 0x18,    0x33,      DIFF_FS32, DIFF_GS32,
+					 0x0b, 0x43, 0x57, 0x83,    0x84,      0x1234,    0xfff8};
 
 	return known[rnd_below(r, ARRAY_SIZE(known))];
 }
@@ -276,9 +286,14 @@ static uint64_t branch_target(struct steer *s, uint64_t next)
 	uint64_t start = DIFF_CODE + s->c->code_off;
 
 	switch (rnd_below(s->r, 12)) {
-	case 0: case 1: case 2: case 3: case 4:
+	case 0:
+	case 1:
+	case 2:
+	case 3:
+	case 4:
 		return next;
-	case 5: case 6:
+	case 5:
+	case 6:
 		return next + 24 + rnd_below(s->r, 90); /* int3, past the exit jump */
 	case 7:
 		return start - 2 - rnd_below(s->r, 90);
@@ -298,7 +313,8 @@ static void steer_branch(struct steer *s, const struct insn *in)
 {
 	const struct diff_case *c = s->c;
 	uint64_t target = branch_target(s, DIFF_CODE + c->code_off + in->z.length), at = 0;
-	bool iret = in->z.mnemonic == ZYDIS_MNEMONIC_IRET || in->z.mnemonic == ZYDIS_MNEMONIC_IRETD ||
+	bool iret = in->z.mnemonic == ZYDIS_MNEMONIC_IRET ||
+		    in->z.mnemonic == ZYDIS_MNEMONIC_IRETD ||
 		    in->z.mnemonic == ZYDIS_MNEMONIC_IRETQ;
 	bool far = iret || in->z.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR;
 	unsigned width = in->z.operand_width / 8u;
@@ -337,7 +353,8 @@ static bool looks_up(const struct insn *in)
 /* A segment register is loaded, or a selector looked up: from a register, memory or the stack. */
 static void steer_selector(struct steer *s, const struct insn *in)
 {
-	const ZydisDecodedOperand *mem = explicit_memory(in), *src = &in->op[in->z.operand_count_visible - 1];
+	const ZydisDecodedOperand *mem = explicit_memory(in),
+				  *src = &in->op[in->z.operand_count_visible - 1];
 	bool plain = in->z.mnemonic == ZYDIS_MNEMONIC_MOV || looks_up(in);
 	uint16_t sel = pick_selector(s->r);
 
@@ -354,7 +371,8 @@ static bool loads_segment(const struct insn *in)
 	for (unsigned i = 0; i < in->z.operand_count; i++) {
 		const ZydisDecodedOperand *op = &in->op[i];
 
-		if (op->type == ZYDIS_OPERAND_TYPE_REGISTER && (op->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE) &&
+		if (op->type == ZYDIS_OPERAND_TYPE_REGISTER &&
+		    (op->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE) &&
 		    ZydisRegisterGetClass(op->reg.value) == ZYDIS_REGCLASS_SEGMENT)
 			return true;
 	}
@@ -386,10 +404,12 @@ static void steer_extended(struct steer *s, const struct insn *in, const char *n
 
 static void steer_bit_offset(struct steer *s, const struct insn *in)
 {
-	if (in->op[0].type != ZYDIS_OPERAND_TYPE_MEMORY || in->op[1].type != ZYDIS_OPERAND_TYPE_REGISTER)
+	if (in->op[0].type != ZYDIS_OPERAND_TYPE_MEMORY ||
+	    in->op[1].type != ZYDIS_OPERAND_TYPE_REGISTER)
 		return;
 	set_reg(s, in->op[1].reg.value,
-		chance(s->r, 80) ? rnd_below(s->r, 0x2000) - 0x1000 : random_value(s->r), in->op[1].size);
+		chance(s->r, 80) ? rnd_below(s->r, 0x2000) - 0x1000 : random_value(s->r),
+		in->op[1].size);
 }
 
 static void steer_compare_exchange(struct steer *s, const struct insn *in)
@@ -429,34 +449,54 @@ static void steer_special(struct steer *s, const struct insn *in)
 	const ZydisDecodedOperand *mem = explicit_memory(in);
 
 	switch (in->z.mnemonic) {
-	case ZYDIS_MNEMONIC_BT: case ZYDIS_MNEMONIC_BTS: case ZYDIS_MNEMONIC_BTR: case ZYDIS_MNEMONIC_BTC:
+	case ZYDIS_MNEMONIC_BT:
+	case ZYDIS_MNEMONIC_BTS:
+	case ZYDIS_MNEMONIC_BTR:
+	case ZYDIS_MNEMONIC_BTC:
 		steer_bit_offset(s, in);
 		break;
-	case ZYDIS_MNEMONIC_CMPXCHG: case ZYDIS_MNEMONIC_CMPXCHG8B: case ZYDIS_MNEMONIC_CMPXCHG16B:
+	case ZYDIS_MNEMONIC_CMPXCHG:
+	case ZYDIS_MNEMONIC_CMPXCHG8B:
+	case ZYDIS_MNEMONIC_CMPXCHG16B:
 		steer_compare_exchange(s, in);
 		break;
-	case ZYDIS_MNEMONIC_DIV: case ZYDIS_MNEMONIC_IDIV:
+	case ZYDIS_MNEMONIC_DIV:
+	case ZYDIS_MNEMONIC_IDIV:
 		steer_divide(s, in);
 		break;
-	case ZYDIS_MNEMONIC_ENTER: case ZYDIS_MNEMONIC_LEAVE:
+	case ZYDIS_MNEMONIC_ENTER:
+	case ZYDIS_MNEMONIC_LEAVE:
 		steer_frame(s, in);
 		break;
-	case ZYDIS_MNEMONIC_LDMXCSR: case ZYDIS_MNEMONIC_VLDMXCSR:
+	case ZYDIS_MNEMONIC_LDMXCSR:
+	case ZYDIS_MNEMONIC_VLDMXCSR:
 		if (mem && chance(s->r, 80))
 			poke(s, linear(s, in, mem), 0x1f80 ^ (rnd(s->r) & 0xe07f), 4);
 		break;
-	case ZYDIS_MNEMONIC_POPF: case ZYDIS_MNEMONIC_POPFD: case ZYDIS_MNEMONIC_POPFQ:
+	case ZYDIS_MNEMONIC_POPF:
+	case ZYDIS_MNEMONIC_POPFD:
+	case ZYDIS_MNEMONIC_POPFQ:
 		if (chance(s->r, 90))
-			poke(s, reg_value(s, R_SP), rnd(s->r) & ~(uint64_t)FLAG_TF, in->z.operand_width / 8u);
+			poke(s, reg_value(s, R_SP), rnd(s->r) & ~(uint64_t)FLAG_TF,
+			     in->z.operand_width / 8u);
 		break;
-	case ZYDIS_MNEMONIC_LOOP: case ZYDIS_MNEMONIC_LOOPE: case ZYDIS_MNEMONIC_LOOPNE:
-	case ZYDIS_MNEMONIC_JCXZ: case ZYDIS_MNEMONIC_JECXZ: case ZYDIS_MNEMONIC_JRCXZ:
+	case ZYDIS_MNEMONIC_LOOP:
+	case ZYDIS_MNEMONIC_LOOPE:
+	case ZYDIS_MNEMONIC_LOOPNE:
+	case ZYDIS_MNEMONIC_JCXZ:
+	case ZYDIS_MNEMONIC_JECXZ:
+	case ZYDIS_MNEMONIC_JRCXZ:
 		if (chance(s->r, 70))
 			set_reg(s, ZYDIS_REGISTER_RCX, rnd_below(s->r, 3), in->z.address_width);
 		break;
-	case ZYDIS_MNEMONIC_FLDENV: case ZYDIS_MNEMONIC_FNSTENV: case ZYDIS_MNEMONIC_FNSAVE:
-	case ZYDIS_MNEMONIC_FRSTOR: case ZYDIS_MNEMONIC_IRET: case ZYDIS_MNEMONIC_IRETD:
-	case ZYDIS_MNEMONIC_IRETQ: case ZYDIS_MNEMONIC_CALL:
+	case ZYDIS_MNEMONIC_FLDENV:
+	case ZYDIS_MNEMONIC_FNSTENV:
+	case ZYDIS_MNEMONIC_FNSAVE:
+	case ZYDIS_MNEMONIC_FRSTOR:
+	case ZYDIS_MNEMONIC_IRET:
+	case ZYDIS_MNEMONIC_IRETD:
+	case ZYDIS_MNEMONIC_IRETQ:
+	case ZYDIS_MNEMONIC_CALL:
 		s->c->flags |= CASE_IMAGE;
 		break;
 	default:
@@ -469,14 +509,18 @@ void steer_registers(struct steer *s, const struct insn *in)
 {
 	s->assigned = 0;
 	s->nsets = 0;
-	if ((in->z.attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE)) &&
+	if ((in->z.attributes &
+	     (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE)) &&
 	    (s->sequence || chance(s->r, 92)))
-		set_reg(s, ZYDIS_REGISTER_RCX, rnd_below(s->r, chance(s->r, 80) ? 20 : 700), in->z.address_width);
+		set_reg(s, ZYDIS_REGISTER_RCX, rnd_below(s->r, chance(s->r, 80) ? 20 : 700),
+			in->z.address_width);
 	for (unsigned i = 0; i < in->z.operand_count; i++)
-		if (in->op[i].type == ZYDIS_OPERAND_TYPE_MEMORY && in->op[i].mem.type != ZYDIS_MEMOP_TYPE_AGEN)
+		if (in->op[i].type == ZYDIS_OPERAND_TYPE_MEMORY &&
+		    in->op[i].mem.type != ZYDIS_MEMOP_TYPE_AGEN)
 			steer_memory(s, in, &in->op[i]);
 	steer_special(s, in);
-	if (in->z.meta.branch_type != ZYDIS_BRANCH_TYPE_NONE || in->z.meta.category == ZYDIS_CATEGORY_RET)
+	if (in->z.meta.branch_type != ZYDIS_BRANCH_TYPE_NONE ||
+	    in->z.meta.category == ZYDIS_CATEGORY_RET)
 		steer_branch(s, in);
 	else if (loads_segment(in) || looks_up(in))
 		steer_selector(s, in);
