@@ -56,6 +56,13 @@ uint64_t cpu_linear_checked(struct vcpu *v, unsigned seg, uint64_t off, unsigned
 	return (s->base + off) & 0xffffffff;
 }
 
+/* Scalars are as wide as their access; wider operands have rules of their own (struct cpu_op's align). */
+static void check_alignment(struct vcpu *v, uint64_t lin, unsigned len)
+{
+	if (v->align_check && len <= 8 && (lin & (len - 1)))
+		cpu_raise_error(v, EXC_AC, 0);
+}
+
 /* Translates the one or two pages of an access; returns the bytes in the first. Raises faults. */
 static unsigned translate(struct vcpu *v, unsigned seg, uint64_t lin, unsigned len, enum mmu_access access,
 			  unsigned mode, struct mmu_result r[2])
@@ -65,6 +72,8 @@ static unsigned translate(struct vcpu *v, unsigned seg, uint64_t lin, unsigned l
 
 	if (!canonical(lin) || !canonical(lin + len - 1))
 		raise_segment(v, seg);
+	if (seg != S_COUNT)
+		check_alignment(v, lin, len);
 	if (!cpu_long(v))
 		second &= 0xffffffff;
 	if (!mmu_translate(&v->mmu, lin, access, mode, &r[0]))
@@ -72,13 +81,6 @@ static unsigned translate(struct vcpu *v, unsigned seg, uint64_t lin, unsigned l
 	if (first < len && !mmu_translate(&v->mmu, second, access, mode, &r[1]))
 		cpu_raise_page_fault(v, second, r[1].error);
 	return first;
-}
-
-/* Scalars are as wide as their access; wider operands have rules of their own (struct cpu_op's align). */
-static void check_alignment(struct vcpu *v, uint64_t lin, unsigned len)
-{
-	if (v->align_check && len <= 8 && (lin & (len - 1)))
-		cpu_raise_error(v, EXC_AC, 0);
 }
 
 static void device_read(struct vcpu *v, uint64_t gpa, uint8_t *buf, unsigned len)
@@ -155,8 +157,6 @@ void cpu_read_slow(struct vcpu *v, unsigned seg, uint64_t lin, void *buf, unsign
 	struct mmu_result r[2];
 	unsigned first;
 
-	if (seg != S_COUNT)
-		check_alignment(v, lin, len);
 	first = translate(v, seg, lin, len, MMU_READ, mode, r);
 	physical_read(v, &r[0], buf, first);
 	if (first < len)
@@ -169,8 +169,6 @@ void cpu_write_slow(struct vcpu *v, unsigned seg, uint64_t lin, const void *buf,
 	struct mmu_result r[2];
 	unsigned first;
 
-	if (seg != S_COUNT)
-		check_alignment(v, lin, len);
 	first = translate(v, seg, lin, len, MMU_WRITE, mode, r);
 	physical_write(v, &r[0], buf, first);
 	if (first < len)
@@ -190,7 +188,6 @@ void cpu_pin(struct vcpu *v, struct cpu_pin *p, unsigned seg, uint64_t lin, unsi
 {
 	struct mmu_result r[2];
 
-	check_alignment(v, lin, len);
 	p->first = translate(v, seg, lin, len, write ? MMU_WRITE : MMU_READ, v->mmu_mode, r);
 	p->lin = lin;
 	p->len = len;

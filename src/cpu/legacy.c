@@ -96,10 +96,10 @@ static void exec_bound(struct vcpu *v, const struct cpu_op *op)
 	unsigned size = op->op_size;
 	uint64_t lin = cpu_linear(v, op->seg, cpu_ea(v, op), size * 2, false);
 	int64_t low = (int64_t)sext_size(cpu_load(v, op->seg, lin, size), size);
-	int64_t high = (int64_t)sext_size(cpu_load(v, op->seg, lin + size, size), size);
 	int64_t index = (int64_t)sext_size(v->gpr[op->reg], size);
 
-	if (index < low || index > high)
+	/* Below the lower bound the upper one is not even read. */
+	if (index < low || index > (int64_t)sext_size(cpu_load(v, op->seg, lin + size, size), size))
 		cpu_raise(v, EXC_BR);
 	cpu_next(v, op);
 }

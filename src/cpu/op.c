@@ -90,10 +90,29 @@ static bool has_register_class(const struct insn *insn, ZydisRegisterClass class
 	return false;
 }
 
+/* SSE instructions whose memory forms name no vector register. */
+static bool converts_from_memory(ZydisMnemonic m)
+{
+	switch (m) {
+	case ZYDIS_MNEMONIC_CVTSD2SI:
+	case ZYDIS_MNEMONIC_CVTTSD2SI:
+	case ZYDIS_MNEMONIC_CVTSS2SI:
+	case ZYDIS_MNEMONIC_CVTTSS2SI:
+	case ZYDIS_MNEMONIC_VCVTSD2SI:
+	case ZYDIS_MNEMONIC_VCVTTSD2SI:
+	case ZYDIS_MNEMONIC_VCVTSS2SI:
+	case ZYDIS_MNEMONIC_VCVTTSS2SI:
+		return true;
+	default:
+		return false;
+	}
+}
+
 static enum fpu_need fpu_need(const struct insn *insn)
 {
 	const ZydisDecodedInstruction *z = &insn->z;
-	bool vector = has_register_class(insn, ZYDIS_REGCLASS_XMM) || has_register_class(insn, ZYDIS_REGCLASS_YMM);
+	bool vector = has_register_class(insn, ZYDIS_REGCLASS_XMM) || has_register_class(insn, ZYDIS_REGCLASS_YMM) ||
+		      converts_from_memory(z->mnemonic);
 
 	if (z->mnemonic == ZYDIS_MNEMONIC_FWAIT)
 		return FPU_WAIT;
@@ -210,7 +229,8 @@ static void take_mask(struct cpu_op *op, const struct insn *insn, const ZydisDec
 	const ZydisDecodedInstruction *z = &insn->z;
 
 	if (z->encoding != ZYDIS_INSTRUCTION_ENCODING_EVEX || z->avx.mask.reg == ZYDIS_REGISTER_K0 ||
-	    z->avx.mask.reg == ZYDIS_REGISTER_NONE || !suppresses_faults(z->meta.exception_class))
+	    z->avx.mask.reg == ZYDIS_REGISTER_NONE || !suppresses_faults(z->meta.exception_class) ||
+	    z->mnemonic == ZYDIS_MNEMONIC_VDBPSADBW) /* its class has no fault suppression: Zydis says E4 */
 		return;
 	op->mask = (uint8_t)ZydisRegisterGetId(z->avx.mask.reg);
 	op->elem_size = (uint8_t)(mem->element_size / 8);
@@ -312,6 +332,22 @@ static uint8_t operand_size(const ZydisDecodedInstruction *z)
 	}
 }
 
+/* x87 control instructions that do not wait for pending exceptions. */
+static bool is_no_wait(ZydisMnemonic m)
+{
+	switch (m) {
+	case ZYDIS_MNEMONIC_FNINIT:
+	case ZYDIS_MNEMONIC_FNCLEX:
+	case ZYDIS_MNEMONIC_FNSTCW:
+	case ZYDIS_MNEMONIC_FNSTSW:
+	case ZYDIS_MNEMONIC_FNSTENV:
+	case ZYDIS_MNEMONIC_FNSAVE:
+		return true;
+	default:
+		return false;
+	}
+}
+
 void cpu_op_init(struct cpu_op *op, const struct insn *insn, enum x86_mode mode)
 {
 	const ZydisDecodedInstruction *z = &insn->z;
@@ -338,6 +374,8 @@ void cpu_op_init(struct cpu_op *op, const struct insn *insn, enum x86_mode mode)
 	take_registers(op, insn);
 	take_immediates(op, insn);
 	op->fpu = (uint8_t)fpu_need(insn);
+	if (op->fpu == FPU_X87 && is_no_wait(z->mnemonic))
+		op->flags |= OP_CTRL;
 	if (op->fpu >= FPU_SSE && uses_mxcsr(z))
 		op->flags |= OP_FP;
 }

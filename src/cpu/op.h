@@ -26,7 +26,7 @@ enum {
 	OP_HIGH_RM = 1 << 7,
 	OP_END = 1 << 8,      /* ends a block: control flow, or state changes that decoding depends on */
 	OP_FP = 1 << 9,       /* uses MXCSR */
-	OP_CTRL = 1 << 10,    /* x87 control instruction: does not set the last-instruction pointers */
+	OP_CTRL = 1 << 10,    /* x87 control instruction that does not wait: FNSTCW and its like */
 	OP_MASKED = 1 << 11,  /* memory elements are accessed under mask register `mask`; others cannot fault */
 	OP_PACKED = 1 << 12,  /* ... and lie packed together (compress, expand) */
 	OP_NO_ACCESS = 1 << 13, /* names memory but does not access it: multi-byte NOP, PREFETCH */

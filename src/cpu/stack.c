@@ -19,11 +19,17 @@ static bool segment_register_op(const struct cpu_op *op, unsigned *s)
 static void exec_push(struct vcpu *v, const struct cpu_op *op)
 {
 	unsigned s;
-	uint64_t val;
+	uint64_t val, sp;
 
-	if (segment_register_op(op, &s))
-		val = v->seg[s].sel;
-	else if (op->map == 0 && (op->opcode == 0x68 || op->opcode == 0x6a))
+	if (segment_register_op(op, &s)) {
+		/* A 32-bit push of a selector moves the stack pointer by 4 and writes 2 bytes. */
+		sp = cpu_sp_add(v, -(int64_t)op->op_size);
+		cpu_store_seg(v, S_SS, sp, op->op_size == 4 ? 2 : op->op_size, v->seg[s].sel);
+		cpu_set_sp(v, sp);
+		cpu_next(v, op);
+		return;
+	}
+	if (op->map == 0 && (op->opcode == 0x68 || op->opcode == 0x6a))
 		val = op->imm;
 	else
 		val = cpu_read_rm(v, op, op->op_size);

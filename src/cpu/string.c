@@ -78,8 +78,8 @@ static void lods(struct vcpu *v, const struct cpu_op *op, unsigned size)
 
 static void cmps(struct vcpu *v, const struct cpu_op *op, unsigned size)
 {
+	uint64_t b = cpu_load(v, S_ES, destination(v, op, size, false), size); /* the order that faults show */
 	uint64_t a = cpu_load(v, op->seg, source(v, op, size), size);
-	uint64_t b = cpu_load(v, S_ES, destination(v, op, size, false), size);
 
 	compare(v, a, b, size);
 	advance(v, op, R_SI, step(v, size));
@@ -205,11 +205,15 @@ static void set_count(struct vcpu *v, const struct cpu_op *op, uint64_t n)
 	cpu_set_reg(v, R_CX, op->addr_size, false, n);
 }
 
-/* REP: to the end, or to BATCH elements. In single-step and breakpoint modes each element is a step. */
+/*
+ * REP: to the end, or to BATCH elements. In single-step and breakpoint modes each element is a step. CMPS and SCAS
+ * show their flags only when they stop: a fault leaves those from before the instruction (SDM vol. 2, REP).
+ */
 static void repeat(struct vcpu *v, const struct cpu_op *op, unsigned size, element_fn fn, bulk_fn bulk, bool test_zf)
 {
 	uint64_t done = 0, want = op->flags & OP_REP ? FLAG_ZF << 8 : 0;
 	bool one = (v->sys_flags & FLAG_TF) || (v->dr7 & 0xff);
+	uint16_t before = v->status, after = before;
 
 	while (count_reg(v, op)) {
 		uint64_t n = 0;
@@ -221,14 +225,18 @@ static void repeat(struct vcpu *v, const struct cpu_op *op, unsigned size, eleme
 			n = 1;
 		}
 		set_count(v, op, count_reg(v, op) - n);
-		if (test_zf && (v->status & (FLAG_ZF << 8)) != want)
+		after = v->status;
+		v->status = before;
+		if (test_zf && (after & (FLAG_ZF << 8)) != want)
 			break;
 		done += n;
 		if (count_reg(v, op) && (one || done >= BATCH || v->request)) {
+			v->status = after;
 			v->in_rep = true;
 			return;
 		}
 	}
+	v->status = after;
 	v->in_rep = false;
 	cpu_next(v, op);
 }
@@ -238,6 +246,8 @@ static void string_op(struct vcpu *v, const struct cpu_op *op, element_fn fn, bu
 	unsigned size = op->opcode & 1 ? op->op_size : 1;
 
 	if (op->flags & (OP_REP | OP_REPNE)) {
+		/* A 32-bit count register is written, and so its upper half cleared, come what may. */
+		set_count(v, op, count_reg(v, op));
 		repeat(v, op, size, fn, bulk, test_zf);
 	} else {
 		fn(v, op, size);

@@ -421,17 +421,18 @@ static void exec_fsgsbase(struct vcpu *v, const struct cpu_op *op)
 	bool write = op->mnemonic == ZYDIS_MNEMONIC_WRFSBASE || op->mnemonic == ZYDIS_MNEMONIC_WRGSBASE;
 	bool gs = op->mnemonic == ZYDIS_MNEMONIC_RDGSBASE || op->mnemonic == ZYDIS_MNEMONIC_WRGSBASE;
 	struct segment *s = &v->seg[gs ? S_GS : S_FS];
+	unsigned size = op->op_size == 8 ? 8 : 4; /* an operand-size prefix is ignored */
 
 	if (v->mode != X86_MODE_64 || !(v->cr4 & CR4_FSGSBASE))
 		cpu_ud(v);
 	if (write) {
-		uint64_t base = cpu_reg(v, op->rm, op->op_size, false);
+		uint64_t base = cpu_reg(v, op->rm, size, false);
 
 		if (!canonical(base))
 			cpu_gp(v);
 		s->base = base;
 	} else {
-		cpu_set_reg(v, op->rm, op->op_size, false, s->base);
+		cpu_set_reg(v, op->rm, size, false, s->base);
 	}
 	cpu_next(v, op);
 }

@@ -56,6 +56,7 @@ static void normalize_mask(struct vcpu *v, const struct cpu_op *op)
 		return;
 	for (unsigned i = 0; i < op->elem_count; i++)
 		memset(v->fpu.zmm[op->imm2] + i * op->elem_size, element_on(v, op, i) ? 0xff : 0, op->elem_size);
+	clear_above(v, op->imm2, op->elem_count * op->elem_size);
 }
 
 static void exec_gather(struct vcpu *v, const struct cpu_op *op)
@@ -144,22 +145,47 @@ static void exec_maskmovdqu(struct vcpu *v, const struct cpu_op *op)
 	cpu_next(v, op);
 }
 
-/* MASKMOVQ: the registers are in the x87 image, and the instruction enters MMX state. */
+/* The FXSAVE image keeps registers relative to the stack top; MMX registers are the physical ones. */
+static uint8_t *mmx_register(struct vcpu *v, unsigned n)
+{
+	unsigned top = v->fpu.fx[3] >> 3 & 7;
+
+	return v->fpu.fx + 32 + ((n - top) & 7) * 16;
+}
+
+/* What every MMX instruction but EMMS does to the x87 state: TOP is 0 and all registers are valid. */
+static void enter_mmx(struct vcpu *v)
+{
+	uint8_t physical[8][16];
+
+	for (unsigned i = 0; i < 8; i++)
+		memcpy(physical[i], mmx_register(v, i), 16);
+	memcpy(v->fpu.fx + 32, physical, sizeof(physical));
+	v->fpu.fx[3] &= (uint8_t)~0x38;
+	v->fpu.fx[4] = 0xff;
+}
+
 static void exec_maskmovq(struct vcpu *v, const struct cpu_op *op)
 {
-	const uint8_t *mask = v->fpu.fx + 32 + (op->imm2 & 7) * 16, *src = v->fpu.fx + 32 + (op->reg & 7) * 16;
 	uint64_t ea = v->gpr[R_DI] & op->addr_mask;
+	uint8_t mask[8], src[8];
 
 	cpu_check_fpu(v, FPU_MMX);
-	for (unsigned i = 0; i < 8; i++)
-		if (mask[i] & 0x80)
-			cpu_probe(v, op->seg, cpu_linear(v, op->seg, (ea + i) & op->addr_mask, 1, true), 1, true,
-				  v->mmu_mode);
-	for (unsigned i = 0; i < 8; i++)
-		if (mask[i] & 0x80)
-			cpu_store_seg(v, op->seg, (ea + i) & op->addr_mask, 1, src[i]);
-	v->fpu.fx[3] &= (uint8_t)~0x38; /* TOP = 0 */
-	v->fpu.fx[4] = 0xff;            /* all tags valid */
+	memcpy(mask, mmx_register(v, op->imm2 & 7), 8);
+	memcpy(src, mmx_register(v, op->reg & 7), 8);
+	for (unsigned pass = 0; pass < 2; pass++)
+		for (unsigned i = 0; i < 8; i++) {
+			uint64_t lin;
+
+			if (!(mask[i] & 0x80))
+				continue;
+			lin = cpu_linear(v, op->seg, (ea + i) & op->addr_mask, 1, true);
+			if (pass)
+				cpu_store(v, op->seg, lin, 1, src[i]);
+			else
+				cpu_probe(v, op->seg, lin, 1, true, v->mmu_mode);
+		}
+	enter_mmx(v);
 	cpu_next(v, op);
 }
 

@@ -126,8 +126,8 @@ static void exec_fxsave(struct vcpu *v, const struct cpu_op *op)
 	if (lin & 15)
 		cpu_gp(v);
 	/* The unused parts of the image in memory stay as they are. */
-	cpu_read_slow(v, op->seg, lin, img, sizeof(img), v->mmu_mode);
 	cpu_probe(v, op->seg, lin, 512, true, v->mmu_mode);
+	cpu_read_slow(v, op->seg, lin, img, sizeof(img), v->mmu_mode);
 	put_x87(v, img, op->op_size == 8);
 	memcpy(img + FX_MXCSR, v->fpu.fx + FX_MXCSR, 4);
 	{

@@ -36,6 +36,27 @@ void insn_decoder_init(struct insn_decoder *d)
 	init_mode(&d->z[X86_MODE_64], ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
 }
 
+/*
+ * A SIB byte with base 101 and mod 00 means no base register, whatever REX.B says (SDM vol. 2, table 2-5).
+ * Zydis 4.0 reads R13 there.
+ */
+static void drop_false_base(struct insn *insn)
+{
+	const ZydisDecodedInstruction *z = &insn->z;
+
+	if (!(z->attributes & ZYDIS_ATTRIB_HAS_SIB) || z->raw.sib.base != 5 || z->raw.modrm.mod != 0)
+		return;
+	for (unsigned i = 0; i < z->operand_count; i++) {
+		ZydisDecodedOperand *o = &insn->op[i];
+
+		if (o->type != ZYDIS_OPERAND_TYPE_MEMORY || o->visibility != ZYDIS_OPERAND_VISIBILITY_EXPLICIT)
+			continue;
+		o->mem.base = ZYDIS_REGISTER_NONE;
+		o->mem.disp.has_displacement = ZYAN_TRUE;
+		o->mem.disp.value = z->raw.disp.value;
+	}
+}
+
 enum decode_result insn_decode(const struct insn_decoder *d, enum x86_mode mode, const uint8_t *bytes,
 			       size_t len, struct insn *out)
 {
@@ -49,6 +70,7 @@ enum decode_result insn_decode(const struct insn_decoder *d, enum x86_mode mode,
 	if (ZYAN_SUCCESS(st)) {
 		memset(out->bytes, 0, sizeof(out->bytes));
 		memcpy(out->bytes, bytes, out->z.length);
+		drop_false_base(out);
 		return DECODE_OK;
 	}
 	/* Known to be too long before all bytes are here: the fetch of the rest comes, and may fault, first. */

@@ -8,6 +8,8 @@
 #include "cpu/vector.h"
 #include "engine/interp/internal.h"
 
+#define FX_FOP 6
+#define FSW_ES 0x80
 #define FX_FIP 8
 #define FX_FDP 16
 
@@ -48,14 +50,23 @@ static inline void run_native(struct vcpu *v, const struct cpu_op *op, void *mem
 }
 
 /* The x87 pointers show where the thunk ran: put the guest's own instruction and operand there. */
-static void fix_x87_pointers(struct vcpu *v, const struct cpu_op *op, uint64_t host_operand)
+static void fix_x87_pointers(struct vcpu *v, const struct cpu_op *op, uint64_t host_operand, uint16_t old_fop)
 {
 	uint64_t ip, dp;
+	uint16_t fop, fsw;
 
 	memcpy(&ip, v->fpu.fx + FX_FIP, 8);
 	memcpy(&dp, v->fpu.fx + FX_FDP, 8);
-	if (thunks_contain(interp_of(v)->thunks, ip))
-		memcpy(v->fpu.fx + FX_FIP, &v->rip, 8);
+	if (!thunks_contain(interp_of(v)->thunks, ip))
+		return;
+	memcpy(v->fpu.fx + FX_FIP, &v->rip, 8);
+	/* FOP holds ModRM, whose mod and rm the thunk changed. Some CPUs record it only with an unmasked exception. */
+	memcpy(&fop, v->fpu.fx + FX_FOP, 2);
+	memcpy(&fsw, v->fpu.fx + 2, 2);
+	if (host_operand && op->fpu == FPU_X87 && (fop != old_fop || (fsw & FSW_ES))) {
+		fop = (uint16_t)((op->opcode & 7) << 8 | op->imm2);
+		memcpy(v->fpu.fx + FX_FOP, &fop, 2);
+	}
 	if (host_operand && dp == host_operand) {
 		uint64_t ea = cpu_ea(v, op);
 
@@ -74,7 +85,7 @@ static void op_native_fpu(struct vcpu *v, const struct cpu_op *op)
 	cpu_check_fpu(v, op->fpu);
 	run_native(v, op, NULL);
 	if (op->fpu <= FPU_MMX)
-		fix_x87_pointers(v, op, 0);
+		fix_x87_pointers(v, op, 0, 0);
 	cpu_next(v, op);
 }
 
@@ -84,6 +95,7 @@ static void native_at(struct vcpu *v, const struct cpu_op *op, uint64_t lin)
 	bool write = op->flags & OP_WRITE;
 	struct cpu_pin pin;
 	void *p = write ? cpu_write_ptr(v, lin, op->mem_size) : cpu_read_ptr(v, lin, op->mem_size);
+	uint16_t old_fop = (uint16_t)(v->fpu.fx[FX_FOP] | v->fpu.fx[FX_FOP + 1] << 8);
 
 	if (likely(p)) {
 		run_native(v, op, p);
@@ -94,7 +106,7 @@ static void native_at(struct vcpu *v, const struct cpu_op *op, uint64_t lin)
 		cpu_pin_done(v, &pin);
 	}
 	if (op->fpu >= FPU_X87 && op->fpu <= FPU_MMX)
-		fix_x87_pointers(v, op, (uint64_t)p);
+		fix_x87_pointers(v, op, (uint64_t)p, old_fop);
 }
 
 static inline uint64_t operand_linear(struct vcpu *v, const struct cpu_op *op)
@@ -147,8 +159,9 @@ static uint64_t active_elements(const struct vcpu *v, const struct cpu_op *op)
 
 		return n >= 64 ? ~0ULL : BIT(n) - 1;
 	}
-	if (op->elem_count == 1) /* scalars look at bit 0; one broadcast element serves any lane */
-		return op->imm2 ? (k & lanes) != 0 : k & 1;
+	/* A broadcast operand's elements (imm2 lanes) each serve several lanes. */
+	for (unsigned i = op->elem_count; i < op->imm2; i++)
+		k |= (k >> i & 1) << i % op->elem_count;
 	return k & lanes;
 }
 
@@ -162,8 +175,12 @@ static void op_native_masked(struct vcpu *v, const struct cpu_op *op)
 	cpu_check_fpu(v, op->fpu);
 	active = active_elements(v, op);
 	lin = cpu_linear(v, op->seg, cpu_ea(v, op), op->mem_size, write);
-	if (unlikely(lin & (op->align - 1u)))
+	if (unlikely(lin & (op->align - 1u)) && active)
 		cpu_raise_error(v, EXC_GP, 0);
+	for (unsigned i = 0; i < op->elem_count; i++) /* before any page fault */
+		if ((active >> i & 1) && (!canonical(lin + i * op->elem_size) ||
+					  !canonical(lin + (i + 1u) * op->elem_size - 1)))
+			cpu_raise_error(v, op->seg == S_SS ? EXC_SS : EXC_GP, 0);
 	p = write ? cpu_write_ptr(v, lin, op->mem_size) : cpu_read_ptr(v, lin, op->mem_size);
 	if (p) {
 		run_native(v, op, p);
@@ -190,9 +207,17 @@ static void op_native_masked(struct vcpu *v, const struct cpu_op *op)
 	cpu_next(v, op);
 }
 
+/* A waiting x87 (or MMX) instruction reports an earlier one's exception before it looks at its operand. */
+static void check_pending_x87(struct vcpu *v, const struct cpu_op *op)
+{
+	if (op->fpu <= FPU_MMX && !(op->flags & OP_CTRL) && (v->fpu.fx[2] & FSW_ES))
+		cpu_raise(v, EXC_MF);
+}
+
 static void op_native_fpu_mem(struct vcpu *v, const struct cpu_op *op)
 {
 	cpu_check_fpu(v, op->fpu);
+	check_pending_x87(v, op);
 	op_native_mem(v, op);
 }
 
@@ -407,13 +432,41 @@ static cpu_op_fn select_simple(struct cpu_op *op, enum x86_mode mode)
 	}
 }
 
+static uint16_t broadcast_lanes(ZydisBroadcastMode mode)
+{
+	switch (mode) {
+	case ZYDIS_BROADCAST_MODE_1_TO_2:
+		return 2;
+	case ZYDIS_BROADCAST_MODE_1_TO_4:
+	case ZYDIS_BROADCAST_MODE_2_TO_4:
+		return 4;
+	case ZYDIS_BROADCAST_MODE_1_TO_8:
+	case ZYDIS_BROADCAST_MODE_2_TO_8:
+	case ZYDIS_BROADCAST_MODE_4_TO_8:
+		return 8;
+	case ZYDIS_BROADCAST_MODE_1_TO_16:
+	case ZYDIS_BROADCAST_MODE_2_TO_16:
+	case ZYDIS_BROADCAST_MODE_4_TO_16:
+	case ZYDIS_BROADCAST_MODE_8_TO_16:
+		return 16;
+	case ZYDIS_BROADCAST_MODE_1_TO_32:
+		return 32;
+	case ZYDIS_BROADCAST_MODE_1_TO_64:
+		return 64;
+	default:
+		return 0;
+	}
+}
+
 static int select_thunk(struct interp *it, struct cpu_op *op, const struct insn *insn, enum x86_mode mode)
 {
 	op->native = thunk_get(it->thunks, op, insn, mode);
 	if (!op->native)
 		return -ENOSPC;
+	if (op->fpu == FPU_X87)
+		op->imm2 = insn->bytes[insn->z.raw.modrm.offset];
 	if (op->flags & OP_MASKED) {
-		op->imm2 = insn->z.avx.broadcast.mode != ZYDIS_BROADCAST_MODE_INVALID;
+		op->imm2 = broadcast_lanes(insn->z.avx.broadcast.mode);
 		op->fn = op_native_masked;
 	} else if (is_bit_string(op)) {
 		op->fn = op_native_bit;

@@ -394,7 +394,8 @@ static void emit_extension(struct emitter *e, const struct cpu_op *op, const str
 {
 	const ZydisDecodedInstruction *z = &insn->z;
 	const uint8_t *b = insn->bytes;
-	bool w0 = mode != X86_MODE_64; /* W is ignored there where it would choose a 64-bit general register */
+	/* Outside 64-bit code there are eight registers: the bits that extend their numbers (inverted) are ignored. */
+	bool legacy = mode != X86_MODE_64;
 
 	(void)op;
 	switch (z->encoding) {
@@ -407,18 +408,18 @@ static void emit_extension(struct emitter *e, const struct cpu_op *op, const str
 		b += z->raw.vex.offset;
 		emit(e, b[0]);
 		if (b[0] == 0xc5) {
-			emit(e, (uint8_t)(w0 ? b[1] | 0x40 : b[1]));
+			emit(e, (uint8_t)(b[1] | (legacy ? 0xc0 : 0)));
 		} else {
-			emit(e, (uint8_t)(mem ? b[1] | 0x60 : b[1]));
-			emit(e, (uint8_t)(w0 ? b[2] | 0x40 : b[2]));
+			emit(e, (uint8_t)(b[1] | (mem ? 0x60 : 0) | (legacy ? 0xe0 : 0)));
+			emit(e, (uint8_t)(b[2] | (legacy ? 0x40 : 0)));
 		}
 		break;
 	default: /* EVEX */
 		b += z->raw.evex.offset;
 		emit(e, b[0]);
-		emit(e, (uint8_t)(mem ? b[1] | 0x60 : b[1]));
-		emit(e, b[2]);
-		emit(e, b[3]);
+		emit(e, (uint8_t)(b[1] | (mem ? 0x60 : 0) | (legacy ? 0xf0 : 0)));
+		emit(e, (uint8_t)(b[2] | (legacy ? 0x40 : 0)));
+		emit(e, (uint8_t)(b[3] | (legacy ? 0x08 : 0)));
 	}
 }
 
@@ -432,6 +433,19 @@ static unsigned opcode_offset(const ZydisDecodedInstruction *z)
 	default:
 		return z->attributes & ZYDIS_ATTRIB_HAS_REX ? z->raw.rex.offset + 1u : z->raw.prefix_count;
 	}
+}
+
+/* What follows ModRM and the address. A register in imm8[7:4] has three significant bits outside 64-bit code. */
+static void emit_immediates(struct emitter *e, const struct insn *insn, unsigned at, enum x86_mode mode)
+{
+	bool is4 = false;
+
+	for (unsigned i = 0; i < insn->z.operand_count; i++)
+		is4 |= insn->op[i].encoding == ZYDIS_OPERAND_ENCODING_IS4;
+	if (is4 && mode != X86_MODE_64)
+		emit(e, insn->bytes[insn->z.length - 1] & 0x7f);
+	else
+		emit_bytes(e, insn->bytes + at, insn->z.length - at);
 }
 
 static void emit_instruction(struct emitter *e, const struct cpu_op *op, const struct insn *insn, enum x86_mode mode,
@@ -457,7 +471,8 @@ static void emit_instruction(struct emitter *e, const struct cpu_op *op, const s
 		emit(e, z->opcode_map == 0 && insn->bytes[at] == 0x82 && z->encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY ?
 				0x80 : insn->bytes[at]);
 	if (!mem) {
-		emit_bytes(e, insn->bytes + at, z->length - at);
+		emit(e, insn->bytes[at++]);
+		emit_immediates(e, insn, at, mode);
 		return;
 	}
 	emit(e, (uint8_t)(z->raw.modrm.reg << 3 | e->m));
@@ -469,7 +484,7 @@ static void emit_instruction(struct emitter *e, const struct cpu_op *op, const s
 
 		imm = end;
 	}
-	emit_bytes(e, insn->bytes + imm, z->length - imm);
+	emit_immediates(e, insn, imm, mode);
 }
 
 static uint32_t hash_bytes(const uint8_t *p, unsigned n)
