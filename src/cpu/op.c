@@ -180,13 +180,28 @@ static uint16_t required_alignment(const struct insn *insn, unsigned mem_size)
 	case ZYDIS_EXCEPTION_CLASS_E1NF:
 		return mem_size >= 16 ? (uint16_t)mem_size : 1;
 	default:
-		return z->mnemonic == ZYDIS_MNEMONIC_CMPXCHG16B ? 16 : 1;
+		switch (z->mnemonic) {
+		case ZYDIS_MNEMONIC_CMPXCHG16B:
+		case ZYDIS_MNEMONIC_CVTPD2PI:
+		case ZYDIS_MNEMONIC_CVTTPD2PI:
+			return 16;
+		default:
+			return 1;
+		}
 	}
 }
 
-static bool suppresses_faults(ZydisExceptionClass c)
+static bool suppresses_faults(const ZydisDecodedInstruction *z)
 {
-	switch (c) {
+	switch (z->mnemonic) {
+	case ZYDIS_MNEMONIC_VDBPSADBW: /* classes with NF in the manual; Zydis says E4 */
+	case ZYDIS_MNEMONIC_VGF2P8AFFINEQB:
+	case ZYDIS_MNEMONIC_VGF2P8AFFINEINVQB:
+		return false;
+	default:
+		break;
+	}
+	switch (z->meta.exception_class) {
 	case ZYDIS_EXCEPTION_CLASS_E1NF:
 	case ZYDIS_EXCEPTION_CLASS_E2NF:
 	case ZYDIS_EXCEPTION_CLASS_E3NF:
@@ -229,8 +244,7 @@ static void take_mask(struct cpu_op *op, const struct insn *insn, const ZydisDec
 	const ZydisDecodedInstruction *z = &insn->z;
 
 	if (z->encoding != ZYDIS_INSTRUCTION_ENCODING_EVEX || z->avx.mask.reg == ZYDIS_REGISTER_K0 ||
-	    z->avx.mask.reg == ZYDIS_REGISTER_NONE || !suppresses_faults(z->meta.exception_class) ||
-	    z->mnemonic == ZYDIS_MNEMONIC_VDBPSADBW) /* its class has no fault suppression: Zydis says E4 */
+	    z->avx.mask.reg == ZYDIS_REGISTER_NONE || !suppresses_faults(z))
 		return;
 	op->mask = (uint8_t)ZydisRegisterGetId(z->avx.mask.reg);
 	op->elem_size = (uint8_t)(mem->element_size / 8);

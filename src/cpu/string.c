@@ -241,13 +241,28 @@ static void repeat(struct vcpu *v, const struct cpu_op *op, unsigned size, eleme
 	cpu_next(v, op);
 }
 
+/* By opcode: A4/A5 MOVS, A6/A7 CMPS, AA/AB STOS, AC/AD LODS, AE/AF SCAS */
+static bool uses_source(const struct cpu_op *op)
+{
+	return op->opcode <= 0xa7 || (op->opcode & 0xfe) == 0xac;
+}
+
+static bool uses_destination(const struct cpu_op *op)
+{
+	return (op->opcode & 0xfe) != 0xac;
+}
+
 static void string_op(struct vcpu *v, const struct cpu_op *op, element_fn fn, bulk_fn bulk, bool test_zf)
 {
 	unsigned size = op->opcode & 1 ? op->op_size : 1;
 
 	if (op->flags & (OP_REP | OP_REPNE)) {
-		/* A 32-bit count register is written, and so its upper half cleared, come what may. */
+		/* 32-bit registers are written, and so their upper halves cleared, also when the first element faults. */
 		set_count(v, op, count_reg(v, op));
+		if (uses_source(op))
+			advance(v, op, R_SI, 0);
+		if (uses_destination(op))
+			advance(v, op, R_DI, 0);
 		repeat(v, op, size, fn, bulk, test_zf);
 	} else {
 		fn(v, op, size);
@@ -285,6 +300,7 @@ static void io_op(struct vcpu *v, const struct cpu_op *op, element_fn fn)
 	unsigned size = op->opcode & 1 ? (op->op_size == 2 ? 2 : 4) : 1;
 
 	if (op->flags & (OP_REP | OP_REPNE)) {
+		cpu_check_io(v, (uint16_t)v->gpr[R_DX], size); /* also when nothing is left to do */
 		repeat(v, op, size, fn, NULL, false);
 	} else {
 		fn(v, op, size);

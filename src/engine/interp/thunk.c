@@ -388,16 +388,30 @@ static void emit_prefixes(struct emitter *e, const struct cpu_op *op, const stru
 		emit(e, 0x66);
 }
 
+static bool names_gpr(const struct insn *insn)
+{
+	for (unsigned i = 0; i < insn->z.operand_count; i++) {
+		const ZydisDecodedOperand *o = &insn->op[i];
+
+		if (o->type == ZYDIS_OPERAND_TYPE_REGISTER &&
+		    ZydisRegisterGetClass(o->reg.value) == ZYDIS_REGCLASS_GPR32)
+			return true;
+	}
+	return false;
+}
+
 /* REX (rebuilt), VEX or EVEX with the base and index extensions of a memory operand cleared. */
-static void emit_extension(struct emitter *e, const struct cpu_op *op, const struct insn *insn, enum x86_mode mode,
-			   bool mem)
+static void emit_extension(struct emitter *e, const struct insn *insn, enum x86_mode mode, bool mem)
 {
 	const ZydisDecodedInstruction *z = &insn->z;
 	const uint8_t *b = insn->bytes;
-	/* Outside 64-bit code there are eight registers: the bits that extend their numbers (inverted) are ignored. */
+	/*
+	 * Outside 64-bit code there are eight registers: the bits that extend their numbers (inverted) are ignored;
+	 * and so is W where it would choose a 64-bit general register.
+	 */
 	bool legacy = mode != X86_MODE_64;
+	uint8_t w = legacy && names_gpr(insn) ? 0x7f : 0xff;
 
-	(void)op;
 	switch (z->encoding) {
 	case ZYDIS_INSTRUCTION_ENCODING_LEGACY:
 		if (z->attributes & ZYDIS_ATTRIB_HAS_REX)
@@ -411,14 +425,14 @@ static void emit_extension(struct emitter *e, const struct cpu_op *op, const str
 			emit(e, (uint8_t)(b[1] | (legacy ? 0xc0 : 0)));
 		} else {
 			emit(e, (uint8_t)(b[1] | (mem ? 0x60 : 0) | (legacy ? 0xe0 : 0)));
-			emit(e, (uint8_t)(b[2] | (legacy ? 0x40 : 0)));
+			emit(e, (uint8_t)((b[2] & w) | (legacy ? 0x40 : 0)));
 		}
 		break;
 	default: /* EVEX */
 		b += z->raw.evex.offset;
 		emit(e, b[0]);
 		emit(e, (uint8_t)(b[1] | (mem ? 0x60 : 0) | (legacy ? 0xf0 : 0)));
-		emit(e, (uint8_t)(b[2] | (legacy ? 0x40 : 0)));
+		emit(e, (uint8_t)((b[2] & w) | (legacy ? 0x40 : 0)));
 		emit(e, (uint8_t)(b[3] | (legacy ? 0x08 : 0)));
 	}
 }
@@ -461,7 +475,7 @@ static void emit_instruction(struct emitter *e, const struct cpu_op *op, const s
 		emit(e, (uint8_t)(0xc0 | (z->opcode & 8) | (z->opcode & 7)));
 		return;
 	}
-	emit_extension(e, op, insn, mode, mem);
+	emit_extension(e, insn, mode, mem);
 	if (!(z->attributes & ZYDIS_ATTRIB_HAS_MODRM)) {
 		emit_bytes(e, insn->bytes + at, z->length - at);
 		return;
