@@ -1,51 +1,13 @@
 """Broken images and command lines: one clear line on standard error, exit status 2, nothing on standard output."""
 import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 from guest import Failure, check
-from images import PAGE, bzimage, elf
 
-def synthetic():
-    """name: bytes of files that no loader may take."""
-    lz4 = b"\x02\x21\x4c\x18"
-    return {
-        "empty": b"",
-        "one-byte": b"M",
-        "text": b"this is not a kernel\n" * 100,
-        "zeros": bytes(65536),
-        "gzip": b"\x1f\x8b\x08\0" + bytes(1000),
-        "windows": b"MZ" + bytes(1000),
-        "bzimage-no-magic": bzimage(magic=b"XXXX"),
-        "bzimage-no-boot-flag": bzimage(boot_flag=0),
-        "bzimage-old-protocol": bzimage(protocol=0x0204),
-        "bzimage-not-64-bit": bzimage(xloadflags=0),
-        "bzimage-header-alone": bzimage()[:0x260],
-        "bzimage-cut-setup": bzimage(setup_sectors=64)[:4096],
-        "bzimage-no-payload": bzimage(),
-        "bzimage-unknown-payload": bzimage(payload=b"\xde\xad\xbe\xef" * 64),
-        "bzimage-broken-lz4": bzimage(payload=lz4 + b"\xff" * 4096),
-        "bzimage-broken-xz": bzimage(payload=b"\xfd7zXZ\0" + b"\xff" * 4096),
-        "bzimage-broken-zstd": bzimage(payload=b"\x28\xb5\x2f\xfd" + b"\xff" * 4096),
-        "bzimage-broken-gzip": bzimage(payload=b"\x1f\x8b\x08\0" + b"\xff" * 4096),
-        "bzimage-payload-outside": bzimage(payload=lz4 + bytes(64), offset=0xFFFFFF00),
-        "bzimage-payload-too-long": bzimage(payload=lz4 + bytes(64), length=0xFFFFFFFF),
-        "elf-header-alone": elf()[:40],
-        "elf-32-bit-foreign": elf(machine=3),
-        "elf-arm64": elf(machine=183),
-        "elf-big-endian": elf(data=2),
-        "elf-relocatable": elf(kind=1),
-        "elf-no-segments": elf(phnum=0),
-        "elf-segments-outside": elf(phoff=1 << 40),
-        "elf-odd-segment-size": elf(phentsize=3),
-        "elf-cut-segment": elf(segment=(PAGE, 0x1000000, 1 << 20, 1 << 20)),
-        "elf-wrapping-segment": elf(segment=(2**64 - 16, 0x1000000, 64, 64)),
-        "elf-above-memory": elf(segment=(PAGE, 1 << 45, 64, 64)),
-        "elf-larger-than-memory": elf(segment=(PAGE, 0x1000000, 64, 1 << 40)),
-        "elf-memory-wraps": elf(segment=(PAGE, 2**64 - 4096, 64, 8192)),
-        "elf-file-beyond-memory-size": elf(segment=(PAGE, 0x1000000, 64, 8)),
-    }
-
+CORPUS = Path(__file__).resolve().parent.parent / "corpus" / "images.py"
 
 def refuses(bench, *args, word=None):
     """One line, no more, status 2, nothing on standard output."""
@@ -74,18 +36,16 @@ def each(cases):
 
 def images(bench):
     with tempfile.TemporaryDirectory() as folder:
-        def file(name, data):
-            path = Path(folder) / name
-            path.write_bytes(data)
-            return str(path)
-
-        cases = [(name, lambda p=file(name, data), n=name: refuses(bench, "run", "--kernel", p, word=n))
-                 for name, data in synthetic().items()]
-        cases.append(("folder", lambda: refuses(bench, "run", "--kernel", folder)))
-        cases.append(("absent", lambda: refuses(bench, "run", "--kernel", folder + "/absent", word="absent")))
+        subprocess.run([sys.executable, str(CORPUS), folder], check=True)
+        cases = []
+        for line in (Path(folder) / "expected.tsv").read_text().splitlines():
+            name, words = line.split("\t")
+            cases.append((name, lambda n=name, w=words: refuses(bench, "run", "--kernel", f"{folder}/{n}", word=w)))
+        check(len(cases) >= 40, f"only {len(cases)} broken images")
         os.mkfifo(folder + "/fifo")
-        cases.append(("fifo", lambda: refuses(bench, "run", "--kernel", folder + "/fifo")))
-        cases.append(("device", lambda: refuses(bench, "run", "--kernel", "/dev/null")))
+        for name, path in (("folder", folder), ("absent", folder + "/absent"), ("fifo", folder + "/fifo"),
+                           ("device", "/dev/null")):
+            cases.append((name, lambda p=path: refuses(bench, "run", "--kernel", p)))
         each(cases)
 
 

@@ -7,7 +7,8 @@ from guest import check
 JUSTIFIED = []
 # What lockdown=confidentiality (see memory-64m) makes the kernel say: the tracers were switched off on purpose.
 LOCKDOWN = [r"Tracing disabled due to lockdown", r"Can not register tracer \w+ due to lockdown",
-            r"Could not create tracefs '\w+' entry", r"blktrace: Warning: could not register the block tracer"]
+            r"Could not create tracefs '\w+' entry", r"blktrace: Warning: could not register the block tracer",
+            r"lockdown_is_locked_down: \d+ callbacks suppressed"]
 
 
 def check_dmesg(guest, justified=()):

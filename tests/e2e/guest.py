@@ -17,6 +17,7 @@ import time
 LIMIT = float(os.environ.get("RINGER_TEST_LIMIT", "900"))
 # What busybox's line editor adds around the text it echoes.
 ESCAPE = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]")
+CUT_ESCAPE = re.compile(rb"\x1b(\[[0-9;?]*)?$")  # the rest comes with the next read
 
 
 class Failure(Exception):
@@ -32,7 +33,8 @@ class Guest:
     """One run of a command. On a terminal, standard error goes there too; on pipes it is kept apart."""
 
     def __init__(self, argv, terminal=True, size=(24, 80)):
-        self.output = b""  # all of it, for the report
+        self.output = b""  # all of it, for the report, without escape sequences
+        self.cut = b""     # the start of an escape sequence that is not all there yet
         self.seen = 0      # how far expect() has got
         self.errors = b""
         self.terminal = terminal
@@ -77,7 +79,10 @@ class Guest:
             if not data:
                 self.open.discard(fd)
             elif fd == self.fd:
-                self.output += ESCAPE.sub(b"", data)
+                data = ESCAPE.sub(b"", self.cut + data)
+                cut = CUT_ESCAPE.search(data)
+                self.cut = cut.group() if cut else b""
+                self.output += data[:len(data) - len(self.cut)]
             else:
                 self.errors += data
         return bool(ready)
