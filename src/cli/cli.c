@@ -25,6 +25,7 @@ int cli_main(struct cli *cli, int argc, char *const *argv)
 	status = dispatch(cli, &call);
 	/* What a full disk swallowed must not look like success. */
 	if ((fflush(cli->out) || ferror(cli->out)) && status == CLI_OK)
-		status = cli_fail(cli, CLI_HOST, "cannot write standard output: %s", strerror(errno));
+		status = cli_fail(cli, CLI_HOST, "cannot write standard output: %s",
+				  strerror(errno));
 	return status;
 }

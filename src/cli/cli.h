@@ -1,9 +1,9 @@
 /*
  * cli.h - the `ringer` command.
  *
- * One table (table.c) says what commands and options there are. Parsing, help, the manual page and shell
- * completion are generated from it: a new option is one row there and one field here, a new command one
- * row and its run function.
+ * One table (table.c) says what commands and options there are. Parsing, help, the manual page and
+ * shell completion are generated from it: a new option is one row there and one field here, a new
+ * command one row and its run function.
  */
 #ifndef RINGER_CLI_CLI_H
 #define RINGER_CLI_CLI_H
@@ -40,19 +40,19 @@ enum opt_kind {
 };
 
 struct cli_option {
-	const char *name;  /* without the dashes */
-	char letter;       /* short form, or 0 */
+	const char *name; /* without the dashes */
+	char letter;      /* short form, or 0 */
 	enum opt_kind kind;
 	bool required;
-	const char *value; /* the value's name in help */
-	const char *def;   /* default, parsed as if it were given; NULL: zero */
+	const char *value;          /* the value's name in help */
+	const char *def;            /* default, parsed as if it were given; NULL: zero */
 	const char *const *choices; /* OPT_CHOICE, OPT_NAME: NULL-terminated; or list */
 	cli_list_fn *list;
-	bool more;                  /* OPT_NAME: after a comma the value may go on, for others to check */
-	uint64_t min, max, step;    /* OPT_SIZE */
-	const char *conflicts;      /* names of options, separated by spaces, that contradict this one */
-	const char *needs;          /* likewise: at least one of them must be given */
-	size_t offset;              /* of the field in struct cli_options */
+	bool more; /* OPT_NAME: after a comma the value may go on, for others to check */
+	uint64_t min, max, step; /* OPT_SIZE */
+	const char *conflicts; /* names of options, separated by spaces, that contradict this one */
+	const char *needs;     /* likewise: at least one of them must be given */
+	size_t offset;         /* of the field in struct cli_options */
 	const char *help;
 };
 
@@ -124,11 +124,11 @@ struct cli_section {
 
 struct cli_command {
 	const char *name;
-	const char *summary;     /* one line */
-	const char *args;        /* positional arguments in help; NULL: none are taken */
-	cli_list_fn *arg_list;   /* what completes them; NULL: nothing does */
-	const char *description; /* a paragraph */
-	const struct cli_option *options; /* ends with a NULL name; at most 64 */
+	const char *summary;                /* one line */
+	const char *args;                   /* positional arguments in help; NULL: none are taken */
+	cli_list_fn *arg_list;              /* what completes them; NULL: nothing does */
+	const char *description;            /* a paragraph */
+	const struct cli_option *options;   /* ends with a NULL name; at most 64 */
 	const struct cli_section *sections; /* ends with a NULL title; may be NULL */
 	const char *const *examples;        /* NULL-terminated; may be NULL */
 	/* Contradictions that the rows cannot say; may be NULL. */

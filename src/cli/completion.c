@@ -83,25 +83,22 @@ static void bash_command(FILE *out, const struct cli_command *cmd)
 static void print_bash(FILE *out)
 {
 	fputs("# bash completion for ringer\n"
-	      "_ringer_words()\n{\n"
-	      "\tmapfile -t COMPREPLY < <(compgen -W \"$1\" -- \"$2\")\n}\n\n"
-	      "_ringer_files()\n{\n"
-	      "\tcompopt -o filenames 2>/dev/null\n"
-	      "\tmapfile -t COMPREPLY < <(compgen -f -- \"$1\")\n}\n\n"
-	      "_ringer()\n{\n"
-	      "\tlocal cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} words=''\n"
-	      "\tlocal cmd=${COMP_WORDS[1]}\n\n"
-	      "\tCOMPREPLY=()\n"
-	      "\tif ((COMP_CWORD == 1)); then\n\t\t_ringer_words '", out);
+	      "_ringer_words()\n{\n\tmapfile -t COMPREPLY < <(compgen -W \"$1\" -- "
+	      "\"$2\")\n}\n\n_ringer_files()\n{\n\tcompopt -o filenames 2>/dev/null\n\tmapfile -t "
+	      "COMPREPLY < <(compgen -f -- \"$1\")\n}\n\n_ringer()\n{\n\tlocal "
+	      "cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} words=''\n\tlocal "
+	      "cmd=${COMP_WORDS[1]}\n\n\tCOMPREPLY=()\n\tif ((COMP_CWORD == 1)); "
+	      "then\n\t\t_ringer_words '",
+	      out);
 	for (const struct cli_command *c = cli_commands; c->name; c++)
 		fprintf(out, "%s ", c->name);
 	fputs("--help --version' \"$cur\"\n\t\treturn\n\tfi\n"
-	      "\t# '=' and ':' are words of their own here.\n"
-	      "\tif [[ $cur == : ]] || { [[ $prev == : ]] && [[ $cur != -* ]]; }; then\n"
-	      "\t\t_ringer_files \"${cur#:}\"\n\t\treturn\n\tfi\n"
-	      "\tif [[ $cur == = ]]; then\n\t\tcur=''\n"
-	      "\telif [[ $prev == = ]]; then\n\t\tprev=${COMP_WORDS[COMP_CWORD-2]}\n\tfi\n"
-	      "\tcase $cmd:$prev in\n", out);
+	      "\t# '=' and ':' are words of their own here.\n\tif [[ $cur == : ]] || { [[ $prev == "
+	      ": ]] && [[ $cur != -* ]]; }; then\n\t\t_ringer_files "
+	      "\"${cur#:}\"\n\t\treturn\n\tfi\n\tif [[ $cur == = ]]; then\n\t\tcur=''\n\telif [[ "
+	      "$prev == = ]]; then\n\t\tprev=${COMP_WORDS[COMP_CWORD-2]}\n\tfi\n\tcase $cmd:$prev "
+	      "in\n",
+	      out);
 	for (const struct cli_command *c = cli_commands; c->name; c++)
 		for (const struct cli_option *o = c->options; o->name; o++)
 			bash_values(out, c, o);
@@ -109,7 +106,8 @@ static void print_bash(FILE *out)
 	for (const struct cli_command *c = cli_commands; c->name; c++)
 		bash_command(out, c);
 	fputs("\tesac\n\t_ringer_words \"$words\" \"$cur\"\n}\n\n"
-	      "complete -F _ringer ringer\n", out);
+	      "complete -F _ringer ringer\n",
+	      out);
 }
 
 /* ---- zsh ---- */
@@ -125,7 +123,8 @@ static void zsh_option(FILE *out, const struct cli_option *opt)
 		snprintf(names, sizeof(names), "(-%c --%s)'{-%c,--%s}'", opt->letter, opt->name,
 			 opt->letter, opt->name);
 	else
-		snprintf(names, sizeof(names), "--%s%s", opt->name, opt->kind == OPT_FLAG ? "" : "=");
+		snprintf(names, sizeof(names), "--%s%s", opt->name,
+			 opt->kind == OPT_FLAG ? "" : "=");
 	fprintf(out, "\t\t\t'%s[", names);
 	menu_text(out, opt->help, "[]:\\");
 	fputc(']', out);
@@ -165,21 +164,23 @@ static void print_zsh(FILE *out)
 {
 	fputs("#compdef ringer\n\n_ringer()\n{\n"
 	      "\tlocal -a commands\n"
-	      "\tcommands=(\n", out);
+	      "\tcommands=(\n",
+	      out);
 	for (const struct cli_command *c = cli_commands; c->name; c++) {
 		fprintf(out, "\t\t'%s:", c->name);
 		quoted(out, c->summary, ":\\");
 		fputs("'\n", out);
 	}
 	fputs("\t)\n"
-	      "\tif ((CURRENT == 2)); then\n\t\t_describe command commands\n\t\treturn\n\tfi\n"
-	      "\tlocal command=$words[2]\n"
-	      "\twords=(\"ringer $command\" \"${(@)words[3,-1]}\")\n\t((CURRENT--))\n"
-	      "\tcase $command in\n", out);
+	      "\tif ((CURRENT == 2)); then\n\t\t_describe command "
+	      "commands\n\t\treturn\n\tfi\n\tlocal command=$words[2]\n\twords=(\"ringer $command\" "
+	      "\"${(@)words[3,-1]}\")\n\t((CURRENT--))\n\tcase $command in\n",
+	      out);
 	for (const struct cli_command *c = cli_commands; c->name; c++)
 		zsh_command(out, c);
 	fputs("\tesac\n}\n\nif [ \"$funcstack[1]\" = _ringer ]; then\n\t_ringer \"$@\"\nelse\n"
-	      "\tcompdef _ringer ringer\nfi\n", out);
+	      "\tcompdef _ringer ringer\nfi\n",
+	      out);
 }
 
 /* ---- fish ---- */
@@ -219,7 +220,8 @@ static void print_fish(FILE *out)
 			fish_option(out, c, o);
 		fish_option(out, c, &cli_help_option);
 		for (unsigned i = 0; c->arg_list && (name = c->arg_list(i, &text)); i++)
-			fprintf(out, "complete -c ringer -n '__fish_seen_subcommand_from %s' -a %s\n",
+			fprintf(out,
+				"complete -c ringer -n '__fish_seen_subcommand_from %s' -a %s\n",
 				c->name, name);
 	}
 }

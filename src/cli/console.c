@@ -23,7 +23,8 @@ static const struct console_key {
 } keys[] = {
 	{'x', "Ctrl-A x", "end the machine at once", key_quit},
 	{'p', "Ctrl-A p", "press the power button", key_power},
-	{'w', "Ctrl-A w", "type the command that tells the guest's shell the size of this window", key_size},
+	{'w', "Ctrl-A w", "type the command that tells the guest's shell the size of this window",
+	 key_size},
 	{'h', "Ctrl-A h", "print this help", key_help},
 	{CTRL_A, "Ctrl-A Ctrl-A", "send Ctrl-A to the guest", NULL},
 };

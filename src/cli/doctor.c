@@ -1,6 +1,6 @@
 /*
- * doctor.c - `ringer doctor`: the host's findings, the CPU models and engines that follow from them, and
- * what `ringer run` would therefore choose.
+ * doctor.c - `ringer doctor`: the host's findings, the CPU models and engines that follow from
+ * them, and what `ringer run` would therefore choose.
  */
 #include "cli/doctor.h"
 
@@ -80,8 +80,12 @@ static void model_rows(struct doctor *d)
 
 		if (standard)
 			d->v.model = yes;
-		row(d, yes ? FINDING_OK : standard ? FINDING_PROBLEM : FINDING_NOTE, name, name,
-		    yes ? text ? text : "available" : "not on this host", yes ? "" : err.text);
+		row(d,
+		    yes        ? FINDING_OK
+		    : standard ? FINDING_PROBLEM
+			       : FINDING_NOTE,
+		    name, name, yes ? text ? text : "available" : "not on this host",
+		    yes ? "" : err.text);
 	}
 }
 
@@ -113,8 +117,11 @@ static void collect_features(unsigned level, const struct host_cpu *h, struct wo
 	}
 }
 
-/* What a model of that level has more than the level below, and what of it this host cannot give. */
-static void feature_row(struct doctor *d, const char *name, unsigned level, const struct host_cpu *h)
+/*
+ * What a model of that level has more than the level below, and what of it this host cannot give.
+ */
+static void feature_row(struct doctor *d, const char *name, unsigned level,
+			const struct host_cpu *h)
 {
 	struct words offered = {"", NULL}, lacking = {"", NULL};
 	char why[2100] = "";
@@ -137,7 +144,8 @@ static void feature_row(struct doctor *d, const char *name, unsigned level, cons
 
 static void feature_rows(struct doctor *d)
 {
-	static const char *const names[] = {"x86-64", "x86-64-v2", "x86-64-v3", "x86-64-v4", "host"};
+	static const char *const names[] = {"x86-64", "x86-64-v2", "x86-64-v3", "x86-64-v4",
+					    "host"};
 	struct host_cpu h;
 
 	host_cpu_read(&h);

@@ -17,8 +17,8 @@ struct finding {
 };
 
 struct doctor_check {
-	const char *name;  /* for people */
-	const char *key;   /* for JSON */
+	const char *name; /* for people */
+	const char *key;  /* for JSON */
 	void (*look)(struct finding *f);
 };
 

@@ -1,4 +1,6 @@
-/* doctor_checks.c - one function for each thing about the host that matters. None changes the host. */
+/*
+ * doctor_checks.c - one function for each thing about the host that matters. None changes the host.
+ */
 #include "cli/doctor.h"
 
 #include <cpuid.h>
@@ -74,7 +76,8 @@ static void look_cpu(struct finding *f)
 	snprintf(f->value, sizeof(f->value), "%.48s, %.12s, family %u model %u stepping %u",
 		 h.brand[0] ? h.brand : "unnamed", h.vendor, h.family, h.model, h.stepping);
 	if (!host_has(&h, FEAT_XSAVE))
-		set(f, FINDING_PROBLEM, "the CPU or its kernel lacks XSAVE, which holds the guest's "
+		set(f, FINDING_PROBLEM,
+		    "the CPU or its kernel lacks XSAVE, which holds the guest's "
 		    "vector registers");
 }
 
@@ -119,7 +122,8 @@ static void look_tsc(struct finding *f)
 	snprintf(f->value, sizeof(f->value), "%.3f MHz, %s; host clock: %s", (double)hz / 1e6,
 		 invariant ? "invariant" : "not declared invariant", clock[0] ? clock : "unknown");
 	if (!invariant && strcmp(clock, "tsc") && strcmp(clock, "kvm-clock"))
-		set(f, FINDING_NOTE, "guests read this counter directly; their time may drift when the "
+		set(f, FINDING_NOTE,
+		    "guests read this counter directly; their time may drift when the "
 		    "frequency changes");
 }
 
@@ -154,7 +158,8 @@ static void look_overcommit(struct finding *f)
 	read_line("/proc/sys/vm/overcommit_memory", mode, sizeof(mode));
 	snprintf(f->value, sizeof(f->value), "%s", mode[0] ? mode : "unknown");
 	if (mode[0] == '2')
-		set(f, FINDING_NOTE, "strict accounting: a machine needs all of its --memory free at "
+		set(f, FINDING_NOTE,
+		    "strict accounting: a machine needs all of its --memory free at "
 		    "its start");
 }
 
@@ -171,7 +176,8 @@ static void look_thp(struct finding *f)
 	}
 	snprintf(f->value, sizeof(f->value), "%.*s", (int)(close - open - 1), open + 1);
 	if (!strncmp(open, "[never]", 7))
-		set(f, FINDING_NOTE, "guest memory is mapped in 4 KiB pages: slower; root can write "
+		set(f, FINDING_NOTE,
+		    "guest memory is mapped in 4 KiB pages: slower; root can write "
 		    "madvise to /sys/kernel/mm/transparent_hugepage/enabled");
 }
 
@@ -182,7 +188,8 @@ static void look_max_map(struct finding *f)
 	read_line("/proc/sys/vm/max_map_count", line, sizeof(line));
 	snprintf(f->value, sizeof(f->value), "%s", line[0] ? line : "unknown");
 	if (line[0] && strtoul(line, NULL, 10) < 4096)
-		set(f, FINDING_NOTE, "low: raise vm.max_map_count if a machine fails to map memory");
+		set(f, FINDING_NOTE,
+		    "low: raise vm.max_map_count if a machine fails to map memory");
 }
 
 /* Engines write host code and run it: a security policy can forbid that. */
@@ -202,7 +209,8 @@ static void look_exec(struct finding *f)
 		munmap(p, page);
 	}
 	snprintf(f->value, sizeof(f->value), "denied: %s", strerror(errno));
-	set(f, FINDING_PROBLEM, "a security policy (SELinux execmem, seccomp, systemd's "
+	set(f, FINDING_PROBLEM,
+	    "a security policy (SELinux execmem, seccomp, systemd's "
 	    "MemoryDenyWriteExecute) forbids generated code");
 }
 
@@ -212,21 +220,24 @@ static void look_fsgsbase(struct finding *f)
 
 	snprintf(f->value, sizeof(f->value), "%s", yes ? "available" : "not available");
 	if (!yes)
-		set(f, FINDING_NOTE, "segment bases are changed by system call (Linux 5.9 and an Ivy "
+		set(f, FINDING_NOTE,
+		    "segment bases are changed by system call (Linux 5.9 and an Ivy "
 		    "Bridge or newer have the instructions)");
 }
 
 static void look_altstack(struct finding *f)
 {
 	char stack[16384];
-	stack_t old, ss = {.ss_sp = stack, .ss_size = sizeof(stack), .ss_flags = (int)SS_AUTODISARM};
+	stack_t old,
+		ss = {.ss_sp = stack, .ss_size = sizeof(stack), .ss_flags = (int)SS_AUTODISARM};
 	bool yes = sigaltstack(NULL, &old) == 0 && sigaltstack(&ss, NULL) == 0;
 
 	if (yes)
 		sigaltstack(&old, NULL);
 	snprintf(f->value, sizeof(f->value), "%s", yes ? "available" : "not available");
 	if (!yes)
-		set(f, FINDING_NOTE, "Linux 4.7 or newer has it; engines that keep the guest's stack "
+		set(f, FINDING_NOTE,
+		    "Linux 4.7 or newer has it; engines that keep the guest's stack "
 		    "pointer in the host's need it");
 }
 

@@ -30,12 +30,13 @@ static void print_option(FILE *out, const struct cli_option *opt)
 	if (opt->kind == OPT_CHR)
 		snprintf(all, sizeof(all), " One of stdio, null, file:PATH");
 	for (unsigned i = 0; (name = cli_choice(opt, i, NULL)) && at < sizeof(all) - 64; i++)
-		at += (size_t)snprintf(all + at, sizeof(all) - at, "%s %.48s",
-				       i ? "," : " One of", name);
-	snprintf(text, sizeof(text), "%s%s%s%s%s%s", opt->help, all,
-		 all[0] && !opt->def ? "." : "",
+		at += (size_t)snprintf(all + at, sizeof(all) - at, "%s %.48s", i ? "," : " One of",
+				       name);
+	snprintf(text, sizeof(text), "%s%s%s%s%s%s", opt->help, all, all[0] && !opt->def ? "." : "",
 		 opt->def ? (all[0] ? "; default " : " Default ") : "", opt->def ? opt->def : "",
-		 opt->def ? "." : opt->required ? " Required." : "");
+		 opt->def        ? "."
+		 : opt->required ? " Required."
+				 : "");
 	text_row(out, 24, term, text);
 }
 
@@ -91,8 +92,10 @@ int help_check(const struct cli_call *call, struct err *err)
 	if (!call->n_args)
 		return 0;
 	if (call->given)
-		return err_set(err, EINVAL, "help: '%.64s' contradicts --man and --completion; leave "
-			       "one out", call->args[0]);
+		return err_set(err, EINVAL,
+			       "help: '%.64s' contradicts --man and --completion; leave "
+			       "one out",
+			       call->args[0]);
 	if (call->n_args > 1)
 		return err_set(err, EINVAL, "help: unexpected '%.64s'; give one command",
 			       call->args[1]);

@@ -16,10 +16,12 @@ int insn_check(const struct cli_call *call, struct err *err)
 	const char *other = o->hex ? "hex" : o->list ? "list" : NULL;
 
 	if (other && call->n_args)
-		return err_set(err, EINVAL, "insn: '%.64s' and --%s contradict each other; leave one out",
+		return err_set(err, EINVAL,
+			       "insn: '%.64s' and --%s contradict each other; leave one out",
 			       call->args[0], other);
 	if (!other && !call->n_args)
-		return err_set(err, EINVAL, "insn: which one? For example: ringer insn popf, ringer insn "
+		return err_set(err, EINVAL,
+			       "insn: which one? For example: ringer insn popf, ringer insn "
 			       "--hex 9d, ringer insn --list");
 	return 0;
 }
@@ -67,8 +69,8 @@ static void print_text(FILE *out, const struct insn_description *d)
 	char text[256], valid[16] = "";
 
 	fprintf(out, "%s%s\n", d->text, d->example ? "    (an example of its forms)" : "");
-	snprintf(text, sizeof(text), "%s    (%u byte%s, %s, map %s, opcode %02x)", d->hex, d->length,
-		 d->length == 1 ? "" : "s", d->encoding, d->map, d->opcode);
+	snprintf(text, sizeof(text), "%s    (%u byte%s, %s, map %s, opcode %02x)", d->hex,
+		 d->length, d->length == 1 ? "" : "s", d->encoding, d->map, d->opcode);
 	row(out, "encoding", text);
 	snprintf(text, sizeof(text), "%s, %s", d->category, d->isa_set);
 	row(out, "category", text);
@@ -197,7 +199,8 @@ static void list_row(FILE *out, cJSON *array, const char *name, const struct ins
 		cJSON_AddStringToObject(j, "why", note);
 		cJSON_AddItemToArray(array, j);
 	} else {
-		fprintf(out, "%-20s %-20s %-14s %-14s%s%s\n", name, cls, interp, bt, *note ? " " : "", note);
+		fprintf(out, "%-20s %-20s %-14s %-14s%s%s\n", name, cls, interp, bt,
+			*note ? " " : "", note);
 	}
 }
 
@@ -209,8 +212,8 @@ static int list(struct cli *cli, const struct cli_call *call)
 	if (o->json && !array)
 		return json_print(cli, NULL);
 	if (!array)
-		fprintf(cli->out, "%-20s %-20s %-14s %-14s %s\n", "MNEMONIC", "CLASS", "INTERPRETER",
-			"TRANSLATOR", "WHY");
+		fprintf(cli->out, "%-20s %-20s %-14s %-14s %s\n", "MNEMONIC", "CLASS",
+			"INTERPRETER", "TRANSLATOR", "WHY");
 	for (int m = ZYDIS_MNEMONIC_INVALID + 1; m <= ZYDIS_MNEMONIC_MAX_VALUE; m++) {
 		const struct insn_info *info = insn_info((ZydisMnemonic)m);
 

@@ -6,7 +6,10 @@
 
 #include "cli/cli.h"
 
-/* Prints the value and a newline and frees it; j may be NULL. Returns CLI_OK or CLI_HOST with a message. */
+/*
+ * Prints the value and a newline and frees it; j may be NULL. Returns CLI_OK or CLI_HOST with a
+ * message.
+ */
 int json_print(struct cli *cli, cJSON *j);
 
 #endif

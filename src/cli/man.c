@@ -7,8 +7,8 @@
 #include "cli/version.h"
 
 /*
- * Text as roff input: nothing in it is a request or an escape, dashes stay ASCII, and each sentence has
- * its line, by which roff knows where one ends.
+ * Text as roff input: nothing in it is a request or an escape, dashes stay ASCII, and each sentence
+ * has its line, by which roff knows where one ends.
  */
 static void roff(FILE *out, const char *s)
 {
@@ -160,9 +160,10 @@ void cli_print_man(FILE *out)
 	fputs(".SH DESCRIPTION\n", out);
 	roff_line(out, cli_about);
 	fputs(".PP\nAn option's value is the next word or follows a \\(oq=\\(cq.\n"
-	      "An error is one line on standard error.\n"
-	      "Unless a command says otherwise, the exit status is 0 for success, 1 when the host fails\n"
-	      "and 2 when the command line or an image is wrong.\n", out);
+	      "An error is one line on standard error.\nUnless a command says otherwise, the exit "
+	      "status is 0 for success, 1 when the host fails\nand 2 when the command line or an "
+	      "image is wrong.\n",
+	      out);
 	fputs(".SH COMMANDS\n", out);
 	for (const struct cli_command *c = cli_commands; c->name; c++)
 		man_command(out, c);

@@ -1,6 +1,6 @@
 /*
- * outwatch.h - ends a machine whose output nobody reads any more: `ringer run ... | head` must not leave it
- * running for ever.
+ * outwatch.h - ends a machine whose output nobody reads any more: `ringer run ... | head` must not
+ * leave it running for ever.
  */
 #ifndef RINGER_CLI_OUTWATCH_H
 #define RINGER_CLI_OUTWATCH_H
@@ -18,7 +18,10 @@ struct outwatch {
 	atomic_bool closed;
 };
 
-/* Watches standard output if it is a pipe or a socket; otherwise does nothing. Lock held or loop not started. */
+/*
+ * Watches standard output if it is a pipe or a socket; otherwise does nothing. Lock held or loop
+ * not started.
+ */
 void outwatch_start(struct outwatch *w, struct vm *vm, struct loop *loop);
 /* The loop is stopped. Also without outwatch_start(), on a zeroed struct. */
 void outwatch_stop(struct outwatch *w);

@@ -1,10 +1,11 @@
 /*
  * parse.c - the command line, by the table.
  *
- * Long options take their value as `--opt value` or `--opt=value`, short ones as `-m value` or `-mvalue`.
- * `--` ends the options. An option given twice is refused: which one was meant cannot be known. A word
- * that is the name of an option is never taken for the value of the one before it; `--opt=--name` says so
- * where it is meant.
+ * Long options take their value as `--opt value` or `--opt=value`, short ones as `-m value` or
+ * `-mvalue`.
+ * `--` ends the options. An option given twice is refused: which one was meant cannot be known. A
+ * word that is the name of an option is never taken for the value of the one before it;
+ * `--opt=--name` says so where it is meant.
  */
 #include "cli/cli.h"
 
@@ -90,7 +91,8 @@ static int set_choice(const struct cli_option *opt, void *field, const char *val
 	return bad_choice(opt, value, len, err);
 }
 
-static int set_size(const struct cli_option *opt, uint64_t *field, const char *value, struct err *err)
+static int set_size(const struct cli_option *opt, uint64_t *field, const char *value,
+		    struct err *err)
 {
 	char min[32], max[32];
 	uint64_t n;
@@ -102,14 +104,16 @@ static int set_size(const struct cli_option *opt, uint64_t *field, const char *v
 	size_text(min, opt->min);
 	size_text(max, opt->max);
 	if (rc || n > opt->max)
-		return err_set(err, EINVAL, "--%s: %.64s is too large; at most %s", opt->name, value,
-			       max);
+		return err_set(err, EINVAL, "--%s: %.64s is too large; at most %s", opt->name,
+			       value, max);
 	if (n < opt->min && value[strspn(value, "0123456789")] == '\0' && n)
-		return err_set(err, EINVAL, "--%s: %.64s is a number of bytes, and at least %s is "
-			       "needed; did you mean %.64sM?", opt->name, value, min, value);
+		return err_set(err, EINVAL,
+			       "--%s: %.64s is a number of bytes, and at least %s is "
+			       "needed; did you mean %.64sM?",
+			       opt->name, value, min, value);
 	if (n < opt->min)
-		return err_set(err, EINVAL, "--%s: %.64s is too small; at least %s", opt->name, value,
-			       min);
+		return err_set(err, EINVAL, "--%s: %.64s is too small; at least %s", opt->name,
+			       value, min);
 	if (opt->step && n % opt->step)
 		return err_set(err, EINVAL, "--%s: %.64s is no multiple of %s", opt->name, value,
 			       size_text(min, opt->step));
@@ -130,7 +134,8 @@ static int set_chr(const struct cli_option *opt, struct chr_spec *field, const c
 		field->kind = CHR_SPEC_NULL;
 	} else if (!strncmp(value, "file:", 5)) {
 		if (!value[5])
-			return err_set(err, EINVAL, "--%s: 'file:' needs a path after it", opt->name);
+			return err_set(err, EINVAL, "--%s: 'file:' needs a path after it",
+				       opt->name);
 		field->kind = CHR_SPEC_FILE;
 		field->path = value + 5;
 	} else {
@@ -196,9 +201,11 @@ static int option_value(const struct cli_call *call, const struct cli_option *op
 		return err_set(err, EINVAL, "%s: --%s needs a value: --%s %s", call->cmd->name,
 			       opt->name, opt->name, opt->value);
 	if (names_option(call->cmd, c->argv[c->at]))
-		return err_set(err, EINVAL, "%s: --%s needs a value before '%.64s'; if that is the "
-			       "value, write '--%s=%.64s'", call->cmd->name, opt->name,
-			       c->argv[c->at], opt->name, c->argv[c->at]);
+		return err_set(err, EINVAL,
+			       "%s: --%s needs a value before '%.64s'; if that is the "
+			       "value, write '--%s=%.64s'",
+			       call->cmd->name, opt->name, c->argv[c->at], opt->name,
+			       c->argv[c->at]);
 	*value = c->argv[c->at++];
 	return 0;
 }
@@ -211,8 +218,8 @@ static int parse_option(struct cli_call *call, int i, const char *attached, stru
 	int rc;
 
 	if (call->given >> i & 1)
-		return err_set(err, EINVAL, "%s: --%s is given twice; give it once", call->cmd->name,
-			       opt->name);
+		return err_set(err, EINVAL, "%s: --%s is given twice; give it once",
+			       call->cmd->name, opt->name);
 	call->given |= BIT(i);
 	rc = option_value(call, opt, attached, c, &value, err);
 	if (rc)
@@ -241,8 +248,8 @@ static int parse_dashed(struct cli_call *call, const char *word, struct cursor *
 	}
 	for (i = 0; cmd->options[i].name; i++)
 		if (cmd->options[i].letter == word[1])
-			return parse_option(call, i, word[2] ? word + 2 + (word[2] == '=') : NULL, c,
-					    err);
+			return parse_option(call, i, word[2] ? word + 2 + (word[2] == '=') : NULL,
+					    c, err);
 	return unknown_option(cmd, word, err);
 }
 
@@ -258,7 +265,8 @@ static int parse_arg(struct cli_call *call, const char *word, struct err *err)
 	}
 	for (int i = 0; cmd->options[i].name; i++)
 		if (cmd->options[i].required && !(call->given >> i & 1))
-			return err_set(err, EINVAL, "%s: unexpected '%.64s'; did you mean '--%s %.64s'?",
+			return err_set(err, EINVAL,
+				       "%s: unexpected '%.64s'; did you mean '--%s %.64s'?",
 				       cmd->name, word, cmd->options[i].name, word);
 	return err_set(err, EINVAL, "%s: unexpected '%.64s'; see 'ringer help %s'", cmd->name, word,
 		       cmd->name);
@@ -295,8 +303,10 @@ static int check_rows(const struct cli_call *call, struct err *err)
 			continue;
 		other = opt->conflicts ? given_of(call, opt->conflicts) : NULL;
 		if (other)
-			return err_set(err, EINVAL, "%s: --%s and --%s contradict each other; leave "
-				       "one out", cmd->name, opt->name, other);
+			return err_set(err, EINVAL,
+				       "%s: --%s and --%s contradict each other; leave "
+				       "one out",
+				       cmd->name, opt->name, other);
 		if (opt->needs && !given_of(call, opt->needs))
 			return err_set(err, EINVAL, "%s: --%s only goes with --%s", cmd->name,
 				       opt->name, opt->needs);

@@ -27,7 +27,9 @@ void progress_show(void *ctx, const char *what, double fraction)
 		return;
 	p->shown_ns = now;
 	fprintf(p->out, "\rringer: %.60s %3.0f%%\033[K", what,
-		fraction < 0 ? 0.0 : fraction > 1 ? 100.0 : fraction * 100);
+		fraction < 0   ? 0.0
+		: fraction > 1 ? 100.0
+			       : fraction * 100);
 	fflush(p->out);
 }
 

@@ -1,9 +1,9 @@
 /*
  * run.c - `ringer run`: a machine from options to exit status.
  *
- * Order matters: signals are caught before the engine installs its own handlers, the terminal becomes raw
- * when everything that can fail has not, and results are printed when the guest's last output is out and
- * the terminal is the user's again.
+ * Order matters: signals are caught before the engine installs its own handlers, the terminal
+ * becomes raw when everything that can fail has not, and results are printed when the guest's last
+ * output is out and the terminal is the user's again.
  */
 #include "cli/run.h"
 
@@ -40,13 +40,17 @@ int run_check(const struct cli_call *call, struct err *err)
 	const struct run_options *o = &call->o.run;
 
 	if (same_file(&o->serial, &o->debugcon))
-		return err_set(err, EINVAL, "run: --serial and --debugcon contradict each other: both "
-			       "write '%.128s'; give each its own file", o->serial.path);
+		return err_set(err, EINVAL,
+			       "run: --serial and --debugcon contradict each other: both "
+			       "write '%.128s'; give each its own file",
+			       o->serial.path);
 	if (o->json && o->serial.kind == CHR_SPEC_STDIO)
-		return err_set(err, EINVAL, "run: --json contradicts --serial stdio: the result goes to "
+		return err_set(err, EINVAL,
+			       "run: --json contradicts --serial stdio: the result goes to "
 			       "standard output; add --serial file:PATH or --serial null");
 	if (o->json && o->debugcon.kind == CHR_SPEC_STDIO)
-		return err_set(err, EINVAL, "run: --json contradicts --debugcon stdio: the result goes "
+		return err_set(err, EINVAL,
+			       "run: --json contradicts --debugcon stdio: the result goes "
 			       "to standard output; use --debugcon file:PATH");
 	return 0;
 }
@@ -70,16 +74,16 @@ int run_status(const struct vm_result *r)
 
 const char *run_end_name(enum vm_end end)
 {
-	static const char *const names[] = {"poweroff", "reset", "debug-exit", "triple-fault",
-					    "stopped", "error"};
+	static const char *const names[] = {"poweroff",     "reset",   "debug-exit",
+					    "triple-fault", "stopped", "error"};
 
 	return (unsigned)end < ARRAY_SIZE(names) ? names[end] : "unknown";
 }
 
 int run_setup_status(int rc)
 {
-	static const int usage[] = {EINVAL, ENOEXEC, EFBIG,  ENOENT, EACCES,
-				    EPERM,  EISDIR,  ENOTDIR, ELOOP, ENAMETOOLONG};
+	static const int usage[] = {EINVAL, ENOEXEC, EFBIG,   ENOENT, EACCES,
+				    EPERM,  EISDIR,  ENOTDIR, ELOOP,  ENAMETOOLONG};
 
 	for (size_t i = 0; i < ARRAY_SIZE(usage); i++)
 		if (rc == -usage[i])
@@ -142,12 +146,19 @@ static int make_machine(struct run *r, struct err *err)
 {
 	const struct run_options *o = r->o;
 	struct vm_config config = {
-		.kernel = o->kernel, .initrd = o->initrd, .cmdline = o->append, .ram = o->memory,
-		.engine = o->engine, .cpu = o->cpu, .boot = (enum vm_boot)o->boot,
-		.debug_exit = o->debug_exit, .reset_on_triple_fault = o->triple_fault == 1,
+		.kernel = o->kernel,
+		.initrd = o->initrd,
+		.cmdline = o->append,
+		.ram = o->memory,
+		.engine = o->engine,
+		.cpu = o->cpu,
+		.boot = (enum vm_boot)o->boot,
+		.debug_exit = o->debug_exit,
+		.reset_on_triple_fault = o->triple_fault == 1,
 		.no_reboot = o->no_reboot,
 		.log = {.sink = log_line, .level = (enum log_level)o->log},
-		.progress = progress_show, .progress_ctx = &r->progress,
+		.progress = progress_show,
+		.progress_ctx = &r->progress,
 	};
 	int rc = loop_new(&r->loop, err);
 
@@ -183,7 +194,10 @@ static int start(struct run *r, struct err *err)
 	return rc ? rc : loop_start(r->loop, err);
 }
 
-/* In this order: no callback runs any more, the guest's last output is written, the terminal is restored. */
+/*
+ * In this order: no callback runs any more, the guest's last output is written, the terminal is
+ * restored.
+ */
 static void finish(struct run *r)
 {
 	if (r->loop)
@@ -221,12 +235,9 @@ static void print_stats(struct run *r, const struct vm_result *res)
 
 	getrusage(RUSAGE_SELF, &u);
 	fprintf(r->cli->err,
-		"instructions     %llu\n"
-		"seconds          %.3f\n"
-		"instructions/s   %.1f million\n"
-		"CPU seconds      %.3f user, %.3f system\n"
-		"peak memory      %ld MiB\n"
-		"guest resets     %u\n",
+		"instructions     %llu\nseconds          %.3f\ninstructions/s   %.1f million\nCPU "
+		"seconds      %.3f user, %.3f system\npeak memory      %ld MiB\nguest resets     "
+		"%u\n",
 		(unsigned long long)res->insns, s, s > 0 ? (double)res->insns / s / 1e6 : 0.0,
 		(double)u.ru_utime.tv_sec + (double)u.ru_utime.tv_usec / 1e6,
 		(double)u.ru_stime.tv_sec + (double)u.ru_stime.tv_usec / 1e6, u.ru_maxrss / 1024,
@@ -239,7 +250,8 @@ static int report(struct run *r, const struct vm_result *res)
 	int status = run_status(res), rc = CLI_OK;
 
 	if (res->end == VM_END_STOPPED && atomic_load(&r->outwatch.closed))
-		status = cli_fail(cli, CLI_HOST, "standard output was closed by its reader: the machine "
+		status = cli_fail(cli, CLI_HOST,
+				  "standard output was closed by its reader: the machine "
 				  "is stopped");
 	if (res->end == VM_END_TRIPLE_FAULT || res->end == VM_END_ERROR) {
 		cli_fail(cli, status, "%s", res->reason);

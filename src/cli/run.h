@@ -7,7 +7,10 @@
 
 /* The exit status for a way to end. */
 int run_status(const struct vm_result *r);
-/* The exit status for a failed vm_new() or backend: CLI_USAGE for what the user gave, else CLI_HOST. */
+/*
+ * The exit status for a failed vm_new() or backend: CLI_USAGE for what the user gave, else
+ * CLI_HOST.
+ */
 int run_setup_status(int rc);
 /* "poweroff", "triple-fault", ... */
 const char *run_end_name(enum vm_end end);

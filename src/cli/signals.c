@@ -1,10 +1,10 @@
 /*
  * signals.c - every signal leaves the terminal as it was.
  *
- * In raw mode keys make no signals; what arrives here comes from outside, or is a fault of our own. Requests
- * to end (SIGTERM and its like) stop the machine, so that files are flushed and the reason is reported; the
- * process then dies by the same signal, as whoever sent it expects. Everything else that is deadly restores
- * the terminal and dies at once.
+ * In raw mode keys make no signals; what arrives here comes from outside, or is a fault of our own.
+ * Requests to end (SIGTERM and its like) stop the machine, so that files are flushed and the reason
+ * is reported; the process then dies by the same signal, as whoever sent it expects. Everything
+ * else that is deadly restores the terminal and dies at once.
  *
  * Handlers run with every signal blocked, so that tcsetattr() from the background does not stop us
  * (SIGTTOU).
@@ -21,8 +21,8 @@
 static const int stop_signals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
 /* All others whose default is to end the process, but SIGKILL and the real-time ones. */
 static const int deadly_signals[] = {
-	SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGXCPU, SIGALRM, SIGVTALRM,
-	SIGPROF, SIGUSR1, SIGUSR2, SIGIO, SIGPWR, SIGSTKFLT,
+	SIGABRT, SIGSEGV,   SIGBUS,  SIGFPE,  SIGILL,  SIGTRAP, SIGSYS, SIGXCPU,
+	SIGALRM, SIGVTALRM, SIGPROF, SIGUSR1, SIGUSR2, SIGIO,   SIGPWR, SIGSTKFLT,
 };
 
 static struct {
@@ -64,7 +64,8 @@ static void on_deadly(int sig, siginfo_t *info, void *uc)
 
 static int install(int sig, void (*handler)(int, siginfo_t *, void *), int flags)
 {
-	struct sigaction sa = {.sa_sigaction = handler, .sa_flags = SA_SIGINFO | SA_ONSTACK | flags};
+	struct sigaction sa = {.sa_sigaction = handler,
+			       .sa_flags = SA_SIGINFO | SA_ONSTACK | flags};
 	struct sigaction old;
 
 	sigfillset(&sa.sa_mask);

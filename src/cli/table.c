@@ -10,7 +10,10 @@
 
 #define IN(command, field) .offset = offsetof(struct cli_options, command.field)
 #define LIST(...) ((const char *const[]){__VA_ARGS__, NULL})
-#define END {.name = NULL}
+#define END                                                                                        \
+	{                                                                                          \
+		.name = NULL                                                                       \
+	}
 
 static const char *engine_names(unsigned i, const char **text)
 {
@@ -41,7 +44,8 @@ static const char *run_statuses(unsigned i, const char **text)
 		{"2", "the command line, the configuration or an image is wrong"},
 		{"3", "a triple fault stopped the machine; the registers are on standard error"},
 		{"odd", "with --debug-exit: the guest's value times two plus one, modulo 256"},
-		{"signal", "a signal that ends Ringer ends it by that signal, the terminal restored"},
+		{"signal",
+		 "a signal that ends Ringer ends it by that signal, the terminal restored"},
 	};
 
 	*text = i < ARRAY_SIZE(rows) ? rows[i][1] : NULL;
@@ -50,35 +54,36 @@ static const char *run_statuses(unsigned i, const char **text)
 
 static const struct cli_option run_options[] = {
 	{"kernel", 0, OPT_FILE, true, "FILE", IN(run, kernel),
-	 .help = "What to boot: a Linux bzImage or vmlinux, or an ELF image for PVH or multiboot 1."},
+	 .help = "What to boot: a Linux bzImage or vmlinux, or an ELF image for PVH or multiboot "
+		 "1."},
 	{"initrd", 0, OPT_FILE, .value = "FILE", IN(run, initrd),
 	 .help = "Initial RAM disk, given to the kernel as it is."},
 	{"append", 0, OPT_TEXT, .value = "TEXT", IN(run, append),
 	 .help = "Kernel command line. \"console=ttyS0\" makes Linux use the serial port."},
 	{"memory", 'm', OPT_SIZE, .value = "SIZE", .def = "512M", .min = MIB(2), .max = GIB(64),
 	 .step = KIB(4), IN(run, memory),
-	 .help = "Guest memory, with a suffix K, M or G: 2M to 64G. It is taken from the host as the "
-		 "guest touches it."},
-	{"engine", 0, OPT_NAME, .value = "NAME", .def = "auto", .list = engine_names, IN(run, engine),
-	 .help = "What executes the guest's instructions."},
-	{"cpu", 0, OPT_NAME, .value = "MODEL", .def = "default", .list = cpu_model_name, IN(run, cpu),
-	 .more = true,
-	 .help = "CPU model that the guest sees. It never offers what the host's CPU lacks. Features "
-		 "can be added and taken away: host,-avx512f,+rdrand; doctor lists them."},
+	 .help = "Guest memory, with a suffix K, M or G: 2M to 64G. It is taken from the host as "
+		 "the guest touches it."},
+	{"engine", 0, OPT_NAME, .value = "NAME", .def = "auto", .list = engine_names,
+	 IN(run, engine), .help = "What executes the guest's instructions."},
+	{"cpu", 0, OPT_NAME, .value = "MODEL", .def = "default", .list = cpu_model_name,
+	 IN(run, cpu), .more = true,
+	 .help = "CPU model that the guest sees. It never offers what the host's CPU lacks. "
+		 "Features can be added and taken away: host,-avx512f,+rdrand; doctor lists them."},
 	{"serial", 0, OPT_CHR, .value = "WHERE", .def = "stdio", IN(run, serial),
-	 .help = "The first serial port (COM1, ttyS0). With stdio on a terminal, keys go to the guest; "
-		 "Ctrl-A h tells how to get out."},
+	 .help = "The first serial port (COM1, ttyS0). With stdio on a terminal, keys go to the "
+		 "guest; Ctrl-A h tells how to get out."},
 	{"boot", 0, OPT_CHOICE, .value = "HOW", .def = "auto",
 	 .choices = LIST("auto", "linux", "original", "pvh", "multiboot"), IN(run, boot),
 	 .help = "Boot protocol. auto goes by the kind of the file; original lets a bzImage unpack "
 		 "itself in the guest."},
 	{"debugcon", 0, OPT_CHR, .value = "WHERE", .def = "null", IN(run, debugcon),
-	 .help = "Debug console, port 0xe9: output only. With stdio it may share standard output with "
-		 "the serial port."},
+	 .help = "Debug console, port 0xe9: output only. With stdio it may share standard output "
+		 "with the serial port."},
 	{"debug-exit", 0, OPT_FLAG, IN(run, debug_exit),
 	 .help = "Offer port 0xf4: a value that the guest writes there ends the machine."},
-	{"triple-fault", 0, OPT_CHOICE, .value = "WHAT", .def = "stop", .choices = LIST("stop", "reset"),
-	 IN(run, triple_fault),
+	{"triple-fault", 0, OPT_CHOICE, .value = "WHAT", .def = "stop",
+	 .choices = LIST("stop", "reset"), IN(run, triple_fault),
 	 .help = "Stop with a register dump, or reset as a PC does."},
 	{"no-reboot", 0, OPT_FLAG, IN(run, no_reboot),
 	 .help = "End the machine when the guest resets it."},
@@ -86,8 +91,8 @@ static const struct cli_option run_options[] = {
 	 .choices = LIST("error", "warn", "info", "debug"), IN(run, log),
 	 .help = "Least important message about the machine to print on standard error."},
 	{"json", 0, OPT_FLAG, IN(run, json),
-	 .help = "Print how the machine ended as a JSON object on standard output, which must then be "
-		 "free: no stdio for --serial or --debugcon."},
+	 .help = "Print how the machine ended as a JSON object on standard output, which must then "
+		 "be free: no stdio for --serial or --debugcon."},
 	{"stats", 0, OPT_FLAG, IN(run, stats),
 	 .help = "Print instruction and time figures on standard error at the end."},
 	END,
@@ -111,8 +116,8 @@ static const struct cli_option insn_options[] = {
 	 .conflicts = "list", IN(insn, mode), .help = "Code size in which to encode or decode."},
 	{"list", 0, OPT_FLAG, IN(insn, list),
 	 .help = "Print the instruction table: class, and treatment by each engine."},
-	{"class", 0, OPT_CHOICE, .value = "CLASS", .list = class_names, .needs = "list", IN(insn, cls),
-	 .help = "Only the instructions of that class."},
+	{"class", 0, OPT_CHOICE, .value = "CLASS", .list = class_names, .needs = "list",
+	 IN(insn, cls), .help = "Only the instructions of that class."},
 	{"json", 0, OPT_FLAG, IN(insn, json), .help = "Print JSON."},
 	END,
 };
@@ -131,27 +136,34 @@ static const struct cli_option help_options[] = {
 };
 
 const struct cli_option cli_help_option = {
-	"help", 'h', OPT_FLAG, .help = "Print this help.",
+	"help",
+	'h',
+	OPT_FLAG,
+	.help = "Print this help.",
 };
 
 const struct cli_command cli_commands[] = {
 	{"run", "start a machine and run it to its end",
-	 .description = "Boots a kernel in a new machine and runs it until the guest powers off. The "
-			"serial port is the guest's console; a terminal is put into raw mode for it "
-			"and restored however the machine ends. Input from a pipe or a file goes to "
-			"the guest as it is; at its end the machine runs on.",
+	 .description =
+		 "Boots a kernel in a new machine and runs it until the guest powers off. The "
+		 "serial port is the guest's console; a terminal is put into raw mode for it and "
+		 "restored however the machine ends. Input from a pipe or a file goes to the guest "
+		 "as it is; at its end the machine runs on.",
 	 .options = run_options, .sections = run_sections,
-	 .examples = LIST("ringer run --kernel vmlinuz --initrd initrd.img --append console=ttyS0",
-			  "ringer run --kernel vmlinux -m 4G --serial file:guest.log --no-reboot --json"),
+	 .examples = LIST(
+		 "ringer run --kernel vmlinuz --initrd initrd.img --append console=ttyS0",
+		 "ringer run --kernel vmlinux -m 4G --serial file:guest.log --no-reboot --json"),
 	 .check = run_check, .run = cmd_run},
 	{"doctor", "say what this host offers and what Ringer will use, and why",
-	 .description = "Checks the CPU, the kernel and the limits that Ringer depends on, and each "
-			"engine. The exit status is 0 when machines can run here, 1 when not.",
+	 .description =
+		 "Checks the CPU, the kernel and the limits that Ringer depends on, and each "
+		 "engine. The exit status is 0 when machines can run here, 1 when not.",
 	 .options = doctor_options, .run = cmd_doctor},
 	{"insn", "explain an instruction: its class, and what engines do with it", "[TEXT]",
-	 .description = "Prints the encoding of an instruction, its class in Popek and Goldberg's sense, "
-			"why it can or cannot be virtualized by trapping, and how each engine treats "
-			"it. TEXT is in Intel syntax.",
+	 .description =
+		 "Prints the encoding of an instruction, its class in Popek and Goldberg's sense, "
+		 "why it can or cannot be virtualized by trapping, and how each engine treats it. "
+		 "TEXT is in Intel syntax.",
 	 .options = insn_options,
 	 .examples = LIST("ringer insn popf", "ringer insn --hex \"0f 01 d0\" --mode 64",
 			  "ringer insn --list --class behaviour-sensitive"),
@@ -164,7 +176,8 @@ const struct cli_command cli_commands[] = {
 	 .description = "Prints what the commands are, or all about one of them.",
 	 .options = help_options,
 	 .examples = LIST("ringer help run", "ringer help --man | man -l -",
-			  "ringer help --completion bash > ~/.local/share/bash-completion/completions/ringer"),
+			  "ringer help --completion bash > "
+			  "~/.local/share/bash-completion/completions/ringer"),
 	 .check = help_check, .run = cmd_help},
 	END,
 };

@@ -1,10 +1,11 @@
 /*
  * terminal.c - raw mode, undone on every way out.
  *
- * Three nets hang below it: terminal_restore() on the ordinary way out, the signal handlers for what can be
- * caught, and a guard process for what cannot: SIGKILL, the kernel's out-of-memory killer, a fault on a
- * thread that blocks all signals. The guard sleeps on a pipe whose other end only this process has: when
- * the kernel closes it, the guard restores the terminal, unless somebody (the shell) has already changed it.
+ * Three nets hang below it: terminal_restore() on the ordinary way out, the signal handlers for
+ * what can be caught, and a guard process for what cannot: SIGKILL, the kernel's out-of-memory
+ * killer, a fault on a thread that blocks all signals. The guard sleeps on a pipe whose other end
+ * only this process has: when the kernel closes it, the guard restores the terminal, unless
+ * somebody (the shell) has already changed it.
  */
 #include "cli/terminal.h"
 
@@ -28,13 +29,14 @@ static struct {
 	struct tty_saved saved;
 	volatile sig_atomic_t wanted; /* raw mode is to be entered again after a stop */
 	int fd;
-	int guard_fd;                 /* our end of the pipe; -1: no guard */
+	int guard_fd; /* our end of the pipe; -1: no guard */
 	pid_t guard;
 } terminal = {.busy = ATOMIC_FLAG_INIT, .fd = -1, .guard_fd = -1};
 
 /*
- * Handlers of different signals can run on different threads at once. The wait is bounded: a fault while
- * the mode is being changed comes here on the thread that holds the flag, and must get through.
+ * Handlers of different signals can run on different threads at once. The wait is bounded: a fault
+ * while the mode is being changed comes here on the thread that holds the flag, and must get
+ * through.
  */
 static void lock(sigset_t *old)
 {
@@ -53,8 +55,8 @@ static void unlock(const sigset_t *old)
 }
 
 /*
- * The guest's driver has put the carriage returns where they belong: output passes as it is. A full-screen
- * program in the guest counts on a line feed that only moves down.
+ * The guest's driver has put the carriage returns where they belong: output passes as it is. A
+ * full-screen program in the guest counts on a line feed that only moves down.
  */
 static void pass_output(int fd)
 {
@@ -72,7 +74,9 @@ static bool same_mode(const struct termios *a, const struct termios *b)
 	       a->c_cflag == b->c_cflag;
 }
 
-/* The guard: everything but the terminal (3) and the pipe (4) is closed, every signal is blocked. */
+/*
+ * The guard: everything but the terminal (3) and the pipe (4) is closed, every signal is blocked.
+ */
 _Noreturn static void guard_main(int tty, int pipe_fd, const struct termios *saved)
 {
 	struct termios raw, now;
@@ -97,7 +101,10 @@ _Noreturn static void guard_main(int tty, int pipe_fd, const struct termios *sav
 	_exit(0);
 }
 
-/* Best effort: without a guard the other two nets remain. Raw mode is already on, signals are blocked. */
+/*
+ * Best effort: without a guard the other two nets remain. Raw mode is already on, signals are
+ * blocked.
+ */
 static void start_guard(int fd)
 {
 	int fds[2];

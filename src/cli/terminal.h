@@ -1,8 +1,8 @@
 /*
  * terminal.h - the terminal and the signals of this process.
  *
- * Both belong to the process, not to a machine, and signal handlers get no context: this is the one place
- * with file-scope state. Only one command at a time may use it.
+ * Both belong to the process, not to a machine, and signal handlers get no context: this is the one
+ * place with file-scope state. Only one command at a time may use it.
  */
 #ifndef RINGER_CLI_TERMINAL_H
 #define RINGER_CLI_TERMINAL_H
@@ -11,14 +11,15 @@
 #include "base/err.h"
 
 /*
- * Catches every signal that would end or stop the process, so that the terminal is restored first. To be
- * called before vm_new(): engines put their handlers for faults in front of these. Signals that the process
- * was started with ignored (nohup, background jobs) stay ignored.
+ * Catches every signal that would end or stop the process, so that the terminal is restored first.
+ * To be called before vm_new(): engines put their handlers for faults in front of these. Signals
+ * that the process was started with ignored (nohup, background jobs) stay ignored.
  */
 int signals_catch(struct err *err) must_check;
 /*
- * From now on SIGINT, SIGTERM, SIGHUP and SIGQUIT call stop(ctx), which must be async-signal-safe, instead of
- * ending the process; the second one of them ends it all the same. NULL: back to ending it.
+ * From now on SIGINT, SIGTERM, SIGHUP and SIGQUIT call stop(ctx), which must be async-signal-safe,
+ * instead of ending the process; the second one of them ends it all the same. NULL: back to ending
+ * it.
  */
 void signals_on_stop(void (*stop)(void *ctx), void *ctx);
 /* The signal that called stop(), 0 when none did. */
@@ -27,13 +28,16 @@ int signals_caught(void);
 _Noreturn void signals_die(int sig);
 
 /*
- * Puts the terminal fd into raw mode; from here on every way out of the process restores it. A child process
- * watches over this one and does so even when it is killed (SIGKILL). Does nothing when fd is no terminal.
+ * Puts the terminal fd into raw mode; from here on every way out of the process restores it. A
+ * child process watches over this one and does so even when it is killed (SIGKILL). Does nothing
+ * when fd is no terminal.
  */
 int terminal_raw(int fd, struct err *err) must_check;
 bool terminal_is_raw(void);
 void terminal_restore(void);
-/* What ends a line that is written to stream fd just now: raw terminals need the carriage return. */
+/*
+ * What ends a line that is written to stream fd just now: raw terminals need the carriage return.
+ */
 const char *terminal_eol(int fd);
 
 #endif

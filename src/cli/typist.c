@@ -1,6 +1,6 @@
 /*
- * typist.c - the room that the guest's serial port announces goes to the typed text first, then to the
- * backend behind. Text is delivered by a timer, never from inside a call of the frontend.
+ * typist.c - the room that the guest's serial port announces goes to the typed text first, then to
+ * the backend behind. Text is delivered by a timer, never from inside a call of the frontend.
  */
 #include "cli/typist.h"
 
@@ -12,7 +12,7 @@ struct typist {
 	struct chr base;
 	struct chr *inner; /* owned */
 	struct loop_timer timer;
-	size_t room;       /* of the frontend; inner has been told of it only when nothing is queued */
+	size_t room; /* of the frontend; inner has been told of it only when nothing is queued */
 	size_t n_queued;
 	uint8_t queued[256];
 };
@@ -69,8 +69,7 @@ static void typist_free(struct chr *c)
 }
 
 static const struct chr_ops typist_ops = {
-	.write = typist_write, .set_room = typist_set_room, .free = typist_free
-};
+	.write = typist_write, .set_room = typist_set_room, .free = typist_free};
 
 int typist_new(struct chr **out, struct chr *inner, struct loop *loop, struct err *err)
 {

@@ -1,6 +1,6 @@
 /*
- * typist.h - a character backend in front of another one: types text to the guest as if it were keyed in.
- * All functions with the loop's lock held, like every chr.
+ * typist.h - a character backend in front of another one: types text to the guest as if it were
+ * keyed in. All functions with the loop's lock held, like every chr.
  */
 #ifndef RINGER_CLI_TYPIST_H
 #define RINGER_CLI_TYPIST_H

@@ -19,6 +19,24 @@ static void enter_long_mode(struct vcpu *v)
 	v->efer |= EFER_LMA;
 }
 
+/*
+ * PAE paging loads its four page-directory-pointer entries when CR3 (or what enables them) is written: a reserved
+ * bit in a present one raises #GP(0) then (SDM vol. 3, 4.4.1). Walks read them from memory again, as AMD does.
+ */
+static void check_pdptes(struct vcpu *v, uint64_t cr0, uint64_t cr3, uint64_t cr4)
+{
+	uint64_t reserved = (BITS(63, 0) & ~BITS(v->model->phys_bits - 1, 0)) | BITS(8, 5) | BITS(2, 1);
+
+	if (!(cr0 & CR0_PG) || !(cr4 & CR4_PAE) || (v->efer & EFER_LME))
+		return;
+	for (unsigned i = 0; i < 4; i++) {
+		uint64_t e;
+
+		if (!guest_read(v->mem, GPA((cr3 & 0xffffffe0) + i * 8), &e, 8) && (e & PTE_P) && (e & reserved))
+			cpu_gp(v);
+	}
+}
+
 void cpu_set_cr0(struct vcpu *v, uint64_t val)
 {
 	uint64_t old = v->cr0;
@@ -30,6 +48,8 @@ void cpu_set_cr0(struct vcpu *v, uint64_t val)
 		cpu_gp(v);
 	if ((val & CR0_NW) && !(val & CR0_CD))
 		cpu_gp(v);
+	if ((old ^ val) & (CR0_PG | CR0_CD | CR0_NW))
+		check_pdptes(v, val, v->cr3, v->cr4);
 	if ((val & CR0_PG) && !(old & CR0_PG) && (v->efer & EFER_LME))
 		enter_long_mode(v);
 	if (!(val & CR0_PG) && (old & CR0_PG)) {
@@ -56,6 +76,7 @@ void cpu_set_cr3(struct vcpu *v, uint64_t val)
 		cpu_gp(v);
 	if (!cpu_long(v))
 		val &= 0xffffffff;
+	check_pdptes(v, v->cr0, val, v->cr4);
 	/* Entries are not tagged with PCIDs, so a change of tables always flushes. */
 	if (noflush && val == v->cr3)
 		return;
@@ -97,6 +118,8 @@ void cpu_set_cr4(struct vcpu *v, uint64_t val)
 		cpu_gp(v);
 	if ((val & CR4_PCIDE) && !(old & CR4_PCIDE) && (!cpu_long(v) || (v->cr3 & 0xfff)))
 		cpu_gp(v);
+	if ((old ^ val) & (CR4_PAE | CR4_PSE | CR4_PGE | CR4_SMEP))
+		check_pdptes(v, v->cr0, v->cr3, val);
 	v->cr4 = val;
 	cpu_update_mmu(v);
 }

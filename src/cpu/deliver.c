@@ -162,7 +162,8 @@ static void deliver_long(struct vcpu *v, const struct cpu_event *e, const struct
 	/* SMAP: these are supervisor accesses; with AC clear by the time of the push or set, it is the old AC. */
 	if (mode == MMU_KERNEL && v->cpl != 3 && (v->sys_flags & FLAG_AC))
 		mode = MMU_KERNEL_AC;
-	cpu_write_slow(v, S_SS, sp, frame, n * 8, mode);
+	for (unsigned i = n; i-- > 0;) /* from the top, as pushes: CR2 of a fault shows it */
+		cpu_write_slow(v, S_SS, sp + i * 8, &frame[i], 8, mode);
 	desc_set_accessed(v, &d);
 	desc_to_segment(&cs, g->sel, &d);
 	if (cpl < v->cpl)
@@ -255,7 +256,7 @@ static void deliver_once(struct vcpu *v, const struct cpu_event *e)
 	g = read_gate(v, e);
 	check_gate(v, e, &g);
 	if (g.type == DESC_TASK_GATE)
-		cpu_task_switch(v, g.sel, TASK_GATE, v->rip, e->has_error, e->error);
+		cpu_task_switch(v, g.sel, e->software ? TASK_SOFT_GATE : TASK_GATE, v->rip, e->has_error, e->error);
 	else if (cpu_long(v))
 		deliver_long(v, e, &g);
 	else

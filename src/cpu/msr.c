@@ -23,8 +23,8 @@ static const struct plain_msr plain[] = {
 	PLAIN(MSR_GS_BASE, seg[S_GS].base, true, ~0ULL),
 	PLAIN(MSR_KERNEL_GS_BASE, kernel_gs_base, true, ~0ULL),
 	PLAIN(MSR_SYSENTER_CS, sysenter_cs, false, 0xffffffff),
-	PLAIN(MSR_SYSENTER_ESP, sysenter_esp, true, ~0ULL),
-	PLAIN(MSR_SYSENTER_EIP, sysenter_eip, true, ~0ULL),
+	PLAIN(MSR_SYSENTER_ESP, sysenter_esp, false, ~0ULL), /* AMD: used in legacy modes only, never checked */
+	PLAIN(MSR_SYSENTER_EIP, sysenter_eip, false, ~0ULL),
 	PLAIN(MSR_TSC_AUX, tsc_aux, false, 0xffffffff),
 	PLAIN(MSR_MISC_ENABLE, misc_enable, false, ~0ULL),
 	PLAIN(MSR_SPEC_CTRL, spec_ctrl, false, 7),

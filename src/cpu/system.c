@@ -461,7 +461,7 @@ static void exec_invpcid(struct vcpu *v, const struct cpu_op *op)
 	lin = cpu_linear(v, op->seg, cpu_ea(v, op), 16, false);
 	pcid = cpu_load(v, op->seg, lin, 8);
 	addr = cpu_load(v, op->seg, lin + 8, 8);
-	if (type > 3 || ((type <= 1) && (pcid & ~0xfffULL)))
+	if (type > 3 || (pcid & ~0xfffULL))
 		cpu_gp(v);
 	if (type <= 1 && !(v->cr4 & CR4_PCIDE) && pcid)
 		cpu_gp(v);

@@ -75,7 +75,8 @@ static inline bool cpu_long_cs(const struct vcpu *v, const struct segment *cs)
 void cpu_tss_stack(struct vcpu *v, unsigned pl, uint16_t *ss, uint64_t *sp);
 uint64_t cpu_tss_ist(struct vcpu *v, unsigned n); /* n: 1..7; long mode */
 
-enum task_source { TASK_JMP, TASK_CALL, TASK_IRET, TASK_GATE };
+/* TASK_GATE: an exception or external interrupt, whose faults carry EXT; TASK_SOFT_GATE: INT n and its like. */
+enum task_source { TASK_JMP, TASK_CALL, TASK_IRET, TASK_GATE, TASK_SOFT_GATE };
 /* Hardware task switch (32- and 16-bit TSS), legacy modes only. error: pushed on the new stack when has_error. */
 void cpu_task_switch(struct vcpu *v, uint16_t tss_sel, enum task_source source, uint64_t next_rip,
 		     bool has_error, uint32_t error);

@@ -119,19 +119,19 @@ static void load_segments(struct vcpu *v, const uint16_t sel[6], uint16_t ldt)
 static void check_new(struct vcpu *v, uint16_t sel, enum task_source source, struct descriptor *d)
 {
 	unsigned vector = source == TASK_IRET ? EXC_TS : EXC_GP;
+	uint32_t ext = source == TASK_GATE ? 1 : 0;
 	unsigned type;
 
-	if (sel & 4)
-		cpu_raise_error(v, vector, sel & ~3u);
-	desc_fetch_or(v, sel, vector, d);
+	if ((sel & 4) || !desc_fetch(v, sel, d))
+		cpu_raise_error(v, vector, (sel & ~3u) | ext);
 	type = desc_attr(d) & (SEG_S | SEG_TYPE);
 	if (source == TASK_IRET ? type != DESC_TSS_BUSY && type != DESC_TSS16_BUSY :
 				  type != DESC_TSS && type != DESC_TSS16)
-		cpu_raise_error(v, vector, sel & ~3u);
+		cpu_raise_error(v, vector, (sel & ~3u) | ext);
 	if (!(desc_attr(d) & SEG_P))
-		cpu_raise_error(v, EXC_NP, sel & ~3u);
+		cpu_raise_error(v, EXC_NP, (sel & ~3u) | ext);
 	if (desc_limit(d) < layout(desc_attr(d))->min_limit)
-		cpu_raise_error(v, EXC_TS, sel & ~3u);
+		cpu_raise_error(v, EXC_TS, (sel & ~3u) | ext);
 }
 
 void cpu_task_switch(struct vcpu *v, uint16_t tss_sel, enum task_source source, uint64_t next_rip,
@@ -143,7 +143,7 @@ void cpu_task_switch(struct vcpu *v, uint16_t tss_sel, enum task_source source, 
 	uint16_t old_sel = v->seg[S_TR].sel, sel[6] = {0}, ldt;
 	uint32_t flags = (uint32_t)cpu_rflags(v), new_flags, gpr[8];
 	uint64_t ip, cr3;
-	bool nested = source == TASK_CALL || source == TASK_GATE;
+	bool nested = source == TASK_CALL || source == TASK_GATE || source == TASK_SOFT_GATE;
 
 	check_new(v, tss_sel, source, &d);
 	desc_to_segment(&tss, tss_sel, &d);

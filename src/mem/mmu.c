@@ -78,7 +78,7 @@ static int walk64(const struct mmu *m, uint64_t va, struct walk *w, int levels)
 			table = e & PTE_ADDR;
 			continue;
 		}
-		if ((e & reserved) || (level == 4 && (e & PTE_PS)))
+		if ((e & reserved) || (level == 4 && (e & (PTE_PS | PTE_G))) /* AMD: bits 8:7 must be zero */)
 			return WALK_RESERVED;
 		if (large && (e & BITS(shift - 1, 13)))
 			return WALK_RESERVED;

@@ -243,7 +243,8 @@ static struct block *decode_block(struct interp *it, uint64_t lin, uint64_t gpa)
 			crosses = true;
 		}
 		finish_op(it, &ops[n], r, &insn);
-		at += r == DECODE_OK ? insn.z.length : 1;
+		/* What is no instruction depends on all the bytes that were looked at. */
+		at += r == DECODE_OK ? insn.z.length : have;
 		if (ends_block(&ops[n++]) || crosses)
 			break;
 	}
@@ -261,7 +262,7 @@ static struct block *decode_block(struct interp *it, uint64_t lin, uint64_t gpa)
 			fetch_bytes(v, gpa, bytes, have);
 			r = insn_decode(&it->decoder, v->mode, bytes, have, &insn);
 			finish_op(it, &ops[0], r, &insn);
-			at = r == DECODE_OK ? insn.z.length : 1;
+			at = r == DECODE_OK ? insn.z.length : have;
 		}
 	}
 	b->gpa = gpa;

@@ -187,7 +187,8 @@ static enum run_exit loop(struct interp *it)
 			return exit;
 		if (!it->budget)
 			return RUN_BUDGET;
-		if (unlikely(must_step(v, it))) {
+		/* In an interrupt shadow with something pending, exactly one instruction runs. */
+		if (unlikely(must_step(v, it) || (v->request && v->rip == v->inhibit_rip))) {
 			step(it);
 			continue;
 		}
