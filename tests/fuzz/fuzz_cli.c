@@ -1,6 +1,6 @@
 /*
- * The command line: any words, split at zero bytes, are parsed, refused or accepted; an accepted one's help
- * is generated. Nothing is run.
+ * The command line: any words, split at zero bytes, are parsed, refused or accepted; an accepted
+ * one's help is generated. Nothing is run.
  */
 #include <stdint.h>
 #include <stdlib.h>

@@ -111,7 +111,8 @@ static void bad_lines_are_refused(void **state)
 		{"run|--kernel|k|--log|loud", "error, warn, info, debug"},
 		{"run|--kernel|k|--stats=yes", "--stats takes no value"},
 		{"run|--kernel|k|--json", "--json contradicts --serial stdio"},
-		{"run|--kernel|k|--json|--serial|null|--debugcon|stdio", "--json contradicts --debugcon"},
+		{"run|--kernel|k|--json|--serial|null|--debugcon|stdio",
+		 "--json contradicts --debugcon"},
 		{"run|--kernel|k|--serial|file:a|--debugcon|file:a", "both write 'a'"},
 		{"insn", "ringer insn"},
 		{"insn|popf|--hex|9d", "hex"},
@@ -136,9 +137,10 @@ static void bad_lines_are_refused(void **state)
 
 		ringer(&o, cases[i].args);
 		if (o.status != CLI_USAGE || !strstr(o.err, cases[i].says) ||
-		    strncmp(o.err, "ringer: ", 8) || strchr(o.err, '\n') != o.err + strlen(o.err) - 1 ||
-		    o.out[0])
-			fail_msg("ringer %s: status %d, says: %s%s", cases[i].args, o.status, o.err, o.out);
+		    strncmp(o.err, "ringer: ", 8) ||
+		    strchr(o.err, '\n') != o.err + strlen(o.err) - 1 || o.out[0])
+			fail_msg("ringer %s: status %d, says: %s%s", cases[i].args, o.status, o.err,
+				 o.out);
 		output_free(&o);
 	}
 }
@@ -179,10 +181,13 @@ static void values_are_taken_in_every_form(void **state)
 	struct cli_call c;
 	const struct run_options *r = &c.o.run;
 
-	assert_int_equal(parse(&c, "run|--kernel=a=b|-m64M|--append|-x --foo|--initrd=i|--serial=null|"
-				   "--debugcon|file:/tmp/a:b|--cpu=x86-64-v2,+aes|--boot=original|"
-				   "--log=debug|--triple-fault|reset|--no-reboot|--debug-exit|--stats|"
-				   "--json|--engine|interp", NULL), 0);
+	assert_int_equal(parse(&c,
+			       "run|--kernel=a=b|-m64M|--append|-x --foo|--initrd=i|--serial=null|"
+			       "--debugcon|file:/tmp/a:b|--cpu=x86-64-v2,+aes|--boot=original|"
+			       "--log=debug|--triple-fault|reset|--no-reboot|--debug-exit|--stats|"
+			       "--json|--engine|interp",
+			       NULL),
+			 0);
 	assert_string_equal(r->kernel, "a=b");
 	assert_string_equal(r->append, "-x --foo");
 	assert_string_equal(r->initrd, "i");
@@ -197,7 +202,8 @@ static void values_are_taken_in_every_form(void **state)
 	assert_true(r->debug_exit && r->no_reboot && r->json && r->stats);
 	assert_string_equal(r->engine, "interp");
 
-	assert_int_equal(parse(&c, "run|-m|4G|--append=--json|--kernel|--|--boot=multiboot", NULL), 0);
+	assert_int_equal(parse(&c, "run|-m|4G|--append=--json|--kernel|--|--boot=multiboot", NULL),
+			 0);
 	assert_int_equal(r->memory, GIB(4));
 	assert_string_equal(r->append, "--json");
 	assert_string_equal(r->kernel, "--");
@@ -217,12 +223,26 @@ static void sizes_are_checked(void **state)
 		int rc;
 		uint64_t bytes;
 	} cases[] = {
-		{"0", 0, 0}, {"1", 0, 1}, {"1k", 0, KIB(1)}, {"1K", 0, KIB(1)}, {"3M", 0, MIB(3)},
-		{"3MiB", 0, MIB(3)}, {"3MB", 0, MIB(3)}, {"2T", 0, GIB(2048)},
-		{"18446744073709551615", 0, UINT64_MAX}, {"16777215T", 0, GIB(1024) * 16777215},
-		{"18446744073709551616", -ERANGE, 0}, {"16777216T", -ERANGE, 0},
-		{"", -EINVAL, 0}, {"M", -EINVAL, 0}, {" 1M", -EINVAL, 0}, {"1M ", -EINVAL, 0},
-		{"1.5G", -EINVAL, 0}, {"+1", -EINVAL, 0}, {"0x10", -EINVAL, 0}, {"1B", -EINVAL, 0},
+		{"0", 0, 0},
+		{"1", 0, 1},
+		{"1k", 0, KIB(1)},
+		{"1K", 0, KIB(1)},
+		{"3M", 0, MIB(3)},
+		{"3MiB", 0, MIB(3)},
+		{"3MB", 0, MIB(3)},
+		{"2T", 0, GIB(2048)},
+		{"18446744073709551615", 0, UINT64_MAX},
+		{"16777215T", 0, GIB(1024) * 16777215},
+		{"18446744073709551616", -ERANGE, 0},
+		{"16777216T", -ERANGE, 0},
+		{"", -EINVAL, 0},
+		{"M", -EINVAL, 0},
+		{" 1M", -EINVAL, 0},
+		{"1M ", -EINVAL, 0},
+		{"1.5G", -EINVAL, 0},
+		{"+1", -EINVAL, 0},
+		{"0x10", -EINVAL, 0},
+		{"1B", -EINVAL, 0},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -316,7 +336,8 @@ static void generated_texts_are_complete(void **state)
 				char want[96];
 
 				if (texts[i].prefix)
-					snprintf(want, sizeof(want), "%s%s", texts[i].prefix, opt->name);
+					snprintf(want, sizeof(want), "%s%s", texts[i].prefix,
+						 opt->name);
 				else
 					roff_name(want, sizeof(want), opt->name);
 				if (!strstr(o.out, want))
@@ -359,8 +380,11 @@ static void exit_statuses(void **state)
 		struct vm_result r;
 		int status;
 	} cases[] = {
-		{{.end = VM_END_POWEROFF}, 0}, {{.end = VM_END_RESET}, 0}, {{.end = VM_END_STOPPED}, 0},
-		{{.end = VM_END_TRIPLE_FAULT}, 3}, {{.end = VM_END_ERROR}, 1},
+		{{.end = VM_END_POWEROFF}, 0},
+		{{.end = VM_END_RESET}, 0},
+		{{.end = VM_END_STOPPED}, 0},
+		{{.end = VM_END_TRIPLE_FAULT}, 3},
+		{{.end = VM_END_ERROR}, 1},
 		{{.end = VM_END_DEBUG_EXIT, .value = 0}, 1},
 		{{.end = VM_END_DEBUG_EXIT, .value = 5}, 11},
 		{{.end = VM_END_DEBUG_EXIT, .value = 0xffffffff}, 255},

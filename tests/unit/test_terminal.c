@@ -1,6 +1,6 @@
 /*
- * Raw mode is undone on every way out: a child on a terminal of its own enters raw mode and is ended in each
- * way there is; the terminal must be as it was.
+ * Raw mode is undone on every way out: a child on a terminal of its own enters raw mode and is
+ * ended in each way there is; the terminal must be as it was.
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -176,8 +176,9 @@ static void restored_when_done(void **state)
 
 static void restored_by_signals(void **state)
 {
-	static const int sigs[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGILL,
-				   SIGTRAP, SIGSYS, SIGALRM, SIGUSR1, SIGUSR2, SIGXCPU, SIGKILL};
+	static const int sigs[] = {SIGINT,  SIGTERM, SIGHUP,  SIGQUIT, SIGABRT, SIGSEGV,
+				   SIGBUS,  SIGFPE,  SIGILL,  SIGTRAP, SIGSYS,  SIGALRM,
+				   SIGUSR1, SIGUSR2, SIGXCPU, SIGKILL};
 	struct tty t;
 
 	for (size_t i = 0; i < ARRAY_SIZE(sigs); i++)
