@@ -201,6 +201,7 @@ static void test_receive_fifo_and_timeout(void **state)
 static void test_receive_flow(void **state)
 {
 	put(IIR, 1);
+	put(IER, 1);
 	type("0123456789abcdefghijklmnopqrstuvwxyz");
 	assert_int_equal(be.n_in, 20);
 	for (const char *p = "0123456789abcdefghijklmnopqrstuvwxyz"; *p; p++)
@@ -211,6 +212,7 @@ static void test_receive_flow(void **state)
 static void test_fifo_clear(void **state)
 {
 	put(IIR, 1);
+	put(IER, 1);
 	type("xyz");
 	put(IIR, 3);
 	assert_int_equal(get(LSR), 0x60);
@@ -222,9 +224,35 @@ static void test_fifo_clear(void **state)
 	assert_int_equal(get(IIR), 1);
 }
 
+/* What is typed before a driver listens waits: a driver that starts by clearing the FIFO loses nothing. */
+static void test_waits_for_listener(void **state)
+{
+	type("early");
+	put(IIR, 7);
+	assert_int_equal(get(LSR), 0x60);
+	put(IER, 5);
+	for (const char *p = "early"; *p; p++)
+		assert_int_equal(get(RBR), *p);
+}
+
+static void test_listens_by_polling(void **state)
+{
+	int polls = 0;
+
+	type("p");
+	for (int i = 0; i < 100; i++) { /* a transmitter looks at the LSR before each byte */
+		get(LSR);
+		put(RBR, 'x');
+	}
+	while (!(get(LSR) & 1))
+		assert_in_range(++polls, 1, 100);
+	assert_int_equal(get(RBR), 'p');
+}
+
 static void test_loopback(void **state)
 {
 	put(IIR, 1);
+	put(IER, 1);
 	put(MCR, 0x10);
 	type("no");
 	assert_int_equal(get(LSR), 0x60);
@@ -308,6 +336,8 @@ int main(void)
 		T(test_receive_fifo_and_timeout),
 		T(test_receive_flow),
 		T(test_fifo_clear),
+		T(test_waits_for_listener),
+		T(test_listens_by_polling),
 		T(test_loopback),
 		T(test_modem_status),
 		T(test_interrupt_priority),

@@ -3,7 +3,9 @@
  *
  * Transmission is immediate: the transmitter is always empty, and its interrupt follows at once
  * when it is enabled or a byte was written. Reception is paced by the backend, which is told the
- * room in the FIFO.
+ * room in the FIFO. There is none until a driver listens (it enables the receive interrupt, or
+ * polls for a byte): drivers clear the FIFO when they start, and what was typed or piped before
+ * would be lost, where on a real line nobody had been typing yet.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -15,6 +17,7 @@
 enum { RBR_THR, IER, IIR_FCR, LCR, MCR, LSR, MSR, SCR };
 
 #define FIFO_SIZE 16
+#define POLLS_LISTEN 16 /* a transmitter polls the LSR once a byte, a receiver again and again */
 #define UART_CLOCK_HZ 1843200ULL
 
 #define IER_RX BIT(0)
@@ -59,6 +62,7 @@ struct uart16550 {
 	uint8_t msr;        /* lines in 7:4, changes since the last read in 3:0 */
 	uint8_t thre;       /* the transmitter-empty interrupt is pending */
 	uint8_t timeout;    /* the character-timeout interrupt is pending */
+	uint8_t polls;      /* LSR reads without a byte sent or received; POLLS_LISTEN: listening */
 	uint16_t divisor;
 	uint8_t fifo[FIFO_SIZE];
 	uint8_t head, count;
@@ -82,6 +86,7 @@ static const struct snap_field fields[] = {
 	F(msr, MSR_CONNECTED),
 	F(thre, 0),
 	F(timeout, 0),
+	F(polls, 0),
 	F(divisor, 12),
 	SNAP_ARRAY(struct uart16550, fifo, 0),
 	F(head, 0),
@@ -150,8 +155,10 @@ static void timed_out(void *ctx)
 /* The last thing a register access does: the backend may deliver from within. */
 static void announce_room(struct uart16550 *u)
 {
+	bool listening = (u->ier & IER_RX) || u->polls == POLLS_LISTEN;
+
 	if (u->chr)
-		chr_set_room(u->chr, u->mcr & MCR_LOOP ? 0 : capacity(u) - u->count);
+		chr_set_room(u->chr, (u->mcr & MCR_LOOP) || !listening ? 0 : capacity(u) - u->count);
 }
 
 static void push(struct uart16550 *u, uint8_t byte)
@@ -196,6 +203,8 @@ static void clear_fifo(struct uart16550 *u)
 
 static void transmit(struct uart16550 *u, uint8_t byte)
 {
+	if (u->polls < POLLS_LISTEN)
+		u->polls = 0;
 	if (u->mcr & MCR_LOOP) {
 		push(u, byte);
 		restart_timeout(u);
@@ -229,6 +238,7 @@ static void ier_write(struct uart16550 *u, uint8_t value)
 		u->thre = 1; /* the transmitter is empty when the interrupt gets enabled */
 	restart_timeout(u);
 	update_irq(u);
+	announce_room(u);
 }
 
 static void fcr_write(struct uart16550 *u, uint8_t value)
@@ -260,6 +270,8 @@ static uint8_t lsr_read(struct uart16550 *u)
 
 	u->lsr_errors = 0;
 	update_irq(u);
+	if (u->polls < POLLS_LISTEN && ++u->polls == POLLS_LISTEN)
+		announce_room(u);
 	return value;
 }
 
