@@ -4,8 +4,9 @@
  * Transmission is immediate: the transmitter is always empty, and its interrupt follows at once
  * when it is enabled or a byte was written. Reception is paced by the backend, which is told the
  * room in the FIFO. There is none until a driver listens (it enables the receive interrupt, or
- * polls for a byte): drivers clear the FIFO when they start, and what was typed or piped before
- * would be lost, where on a real line nobody had been typing yet.
+ * polls for a byte): drivers clear the FIFO when they start, and read the receiver once or twice
+ * "for luck" right after, and what was typed or piped before would be lost, where on a real line
+ * nobody had been typing yet.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -17,6 +18,7 @@
 enum { RBR_THR, IER, IIR_FCR, LCR, MCR, LSR, MSR, SCR };
 
 #define FIFO_SIZE 16
+#define LISTEN_NS 5000000 /* from enabling the receive interrupt to the first byte */
 #define POLLS_LISTEN 16 /* a transmitter polls the LSR once a byte, a receiver again and again */
 #define UART_CLOCK_HZ 1843200ULL
 
@@ -70,6 +72,7 @@ struct uart16550 {
 	struct irq_line irq;
 	struct chr *chr;
 	struct loop_timer timer; /* the character timeout */
+	struct loop_timer listen; /* LISTEN_NS after IER_RX rose */
 	struct bus *bus;
 	struct port_range ranges[1];
 };
@@ -155,10 +158,15 @@ static void timed_out(void *ctx)
 /* The last thing a register access does: the backend may deliver from within. */
 static void announce_room(struct uart16550 *u)
 {
-	bool listening = (u->ier & IER_RX) || u->polls == POLLS_LISTEN;
+	bool listening = ((u->ier & IER_RX) && !loop_timer_armed(&u->listen)) || u->polls == POLLS_LISTEN;
 
 	if (u->chr)
 		chr_set_room(u->chr, (u->mcr & MCR_LOOP) || !listening ? 0 : capacity(u) - u->count);
+}
+
+static void listen_now(void *ctx)
+{
+	announce_room(ctx);
 }
 
 static void push(struct uart16550 *u, uint8_t byte)
@@ -234,6 +242,8 @@ static void ier_write(struct uart16550 *u, uint8_t value)
 	uint8_t rose = value & ~u->ier;
 
 	u->ier = value & 0xf;
+	if (rose & IER_RX)
+		loop_timer_set(&u->listen, host_now_ns() + LISTEN_NS);
 	if (rose & IER_THRE)
 		u->thre = 1; /* the transmitter is empty when the interrupt gets enabled */
 	restart_timeout(u);
@@ -354,6 +364,7 @@ static const struct bus_ops ops = {uart_read, uart_write, 1, 1};
 void uart16550_reset(struct uart16550 *u)
 {
 	loop_timer_cancel(&u->timer);
+	loop_timer_cancel(&u->listen);
 	snap_reset(&uart16550_snap, u, false);
 	update_irq(u);
 	announce_room(u);
@@ -377,6 +388,7 @@ int uart16550_new(struct uart16550 **out, struct bus *bus, uint16_t base, struct
 		return ret;
 	}
 	loop_timer_init(&u->timer, loop, timed_out, u);
+	loop_timer_init(&u->listen, loop, listen_now, u);
 	if (chr) {
 		chr->receive = receive;
 		chr->receive_ctx = u;
@@ -395,6 +407,7 @@ void uart16550_free(struct uart16550 *u)
 		u->chr->receive = NULL;
 	}
 	loop_timer_cancel(&u->timer);
+	loop_timer_cancel(&u->listen);
 	ports_release(u->bus, u->ranges, ARRAY_SIZE(u->ranges));
 	free(u);
 }

@@ -61,14 +61,16 @@ static int check_stat(int fd, const char *path, const char *what, uint64_t limit
 int boot_file_read(struct boot_file *f, const char *path, const char *what, uint64_t limit,
 		   struct err *err)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	int ret;
 
 	memset(f, 0, sizeof(*f));
 	if (fd < 0)
 		return err_set(err, errno, "%s: cannot open the %s: %s", path, what,
 			       strerror(errno));
-	ret = check_stat(fd, path, what, limit, &f->mapped, err);
+	/* Opened without blocking, since a FIFO without a writer would wait for ever; it then reads as empty. */
+	ret = fcntl(fd, F_SETFL, 0) < 0 ? err_set(err, errno, "%s: %s", path, strerror(errno)) :
+					  check_stat(fd, path, what, limit, &f->mapped, err);
 	if (ret < 0)
 		goto out;
 	f->data = mmap(NULL, f->mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
