@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <lz4hc.h>
 #include <lzma.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -680,8 +681,21 @@ static void test_memory_map(void **state)
 	}
 }
 
+static void *write_later(void *arg)
+{
+	int fd = *(int *)arg;
+
+	usleep(10000);
+	if (write(fd, "56789", 5) != 5)
+		perror("write");
+	close(fd);
+	return NULL;
+}
+
 static void test_files(void **state)
 {
+	pthread_t writer;
+	int pipe_fd[2];
 	char path[] = "/tmp/ringer-test-XXXXXX";
 	int fd = mkstemp(path);
 	struct boot_file f;
@@ -703,6 +717,18 @@ static void test_files(void **state)
 	assert_int_equal(boot_file_read(&f, "/dev/zero", "kernel", 100, &err), -EFBIG);
 	close(fd);
 	unlink(path);
+	/* A pipe with a writer is read to its end; one without does not hang the reader. */
+	assert_int_equal(pipe(pipe_fd), 0);
+	snprintf(path, sizeof(path), "/dev/fd/%d", pipe_fd[0]);
+	assert_int_equal(write(pipe_fd[1], "01234", 5), 5);
+	assert_int_equal(pthread_create(&writer, NULL, write_later, &pipe_fd[1]), 0);
+	assert_int_equal(boot_file_read(&f, path, "kernel", 100, &err), 0);
+	assert_int_equal(pthread_join(writer, NULL), 0);
+	assert_int_equal(f.size, 10);
+	assert_memory_equal(f.data, "0123456789", 10);
+	boot_file_free(&f);
+	assert_int_equal(boot_file_read(&f, path, "kernel", 100, &err), -EINVAL);
+	close(pipe_fd[0]);
 }
 
 int main(void)

@@ -53,6 +53,9 @@ static int check_stat(int fd, const char *path, const char *what, uint64_t limit
 			       "%s: %llu MiB is more than the %llu MiB that can be loaded", path,
 			       (unsigned long long)st.st_size >> 20,
 			       (unsigned long long)limit >> 20);
+	/* A pipe that has a writer, as in <(zcat ...), is waited for. */
+	if (S_ISFIFO(st.st_mode) && fcntl(fd, F_SETFL, 0) < 0)
+		return err_set(err, errno, "%s: cannot read the %s: %s", path, what, strerror(errno));
 	/* One byte more, so that the end of file is seen without growing. */
 	*room = align_up((S_ISREG(st.st_mode) ? (uint64_t)st.st_size : MIB(1)) + 1, 4096);
 	return 0;
@@ -61,6 +64,7 @@ static int check_stat(int fd, const char *path, const char *what, uint64_t limit
 int boot_file_read(struct boot_file *f, const char *path, const char *what, uint64_t limit,
 		   struct err *err)
 {
+	/* Not to hang on a pipe that nobody writes to, or a terminal. */
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	int ret;
 

@@ -3,10 +3,10 @@
  *
  * A bzImage is a setup part (real-mode code, not used here) with a header at 0x1f1, and a
  * protected-mode part: a decompressor around a packed vmlinux. Unpacking on the host and entering
- * vmlinux at its physical entry saves the guest that work (about 20 s of interpretation for xz).
- * The kernel then runs at its link address: the address randomization that the decompressor does is
- * skipped. The original way, the decompressor's 64-bit entry at +0x200, stays for payloads the host
- * cannot unpack and for who asks.
+ * vmlinux at its physical entry saves the guest that work (95 million instructions for Debian's lz4
+ * payload of 51 MiB, far more for xz). The kernel then runs at its link address: the address
+ * randomization that the decompressor does is skipped. The original way, the decompressor's 64-bit
+ * entry at +0x200, stays for payloads the host cannot unpack and for who asks.
  */
 #include "vm/boot/internal.h"
 
