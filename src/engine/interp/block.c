@@ -293,26 +293,12 @@ static bool same_bytes(struct interp *it, const struct block *b, uint64_t lin, u
 	return !memcmp(bytes, b->bytes, X86_INSN_MAX);
 }
 
-struct block *block_lookup(struct interp *it)
+struct block *block_find(struct interp *it, uint64_t lin)
 {
 	struct vcpu *v = it->v;
-	uint64_t lin, gpa, key;
-	struct jump_entry *j;
-	struct block *b;
+	uint64_t gpa = fetch_gpa(v, lin);
+	struct block *b = find(it, gpa, v->mode);
 
-	if (v->mode == X86_MODE_64) {
-		lin = v->rip;
-	} else {
-		if (v->rip > v->seg[S_CS].limit)
-			cpu_gp(v);
-		lin = (v->seg[S_CS].base + v->rip) & 0xffffffff;
-	}
-	key = (it->generation + v->mmu.flushes) << 8 | (uint64_t)v->mode << 1 | (v->cpl == 3);
-	j = &it->jump[(lin ^ lin >> 12) & (JUMP_CACHE - 1)];
-	if (likely(j->lin == lin && j->key == key && j->block))
-		return j->block;
-	gpa = fetch_gpa(v, lin);
-	b = find(it, gpa, v->mode);
 	if (b && b->crosses && !same_bytes(it, b, lin, gpa)) {
 		bury(it, b);
 		b = NULL;
@@ -320,8 +306,6 @@ struct block *block_lookup(struct interp *it)
 	if (!b)
 		b = decode_block(it, lin, gpa);
 	if (b && !b->crosses)
-		*j = (struct jump_entry){.lin = lin,
-					 .key = (it->generation + v->mmu.flushes) << 8 | (uint64_t)v->mode << 1 | (v->cpl == 3),
-					 .block = b};
+		*jump_slot(it, lin) = (struct jump_entry){.lin = lin, .key = jump_key(it), .block = b};
 	return b;
 }

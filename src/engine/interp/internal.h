@@ -77,11 +77,42 @@ static inline struct interp *interp_of(const struct vcpu *v)
 }
 
 /* block.c */
-/* The block at RIP, decoded if need be. Raises the faults of fetching. */
-struct block *block_lookup(struct interp *it);
+/* The block at linear address lin (RIP), decoded if need be; NULL: out of memory. Raises the faults of fetching. */
+struct block *block_find(struct interp *it, uint64_t lin);
 void block_drop_all(struct interp *it);
 void block_free_dropped(struct interp *it);
 void block_wrote(struct interp *it, uint64_t gpa, uint64_t len);
+
+/* What a jump-cache entry depends on: blocks that disappear, TLB flushes, code size and privilege. */
+static inline uint64_t jump_key(const struct interp *it)
+{
+	const struct vcpu *v = it->v;
+
+	return (it->generation + v->mmu.flushes) << 8 | (uint64_t)v->mode << 1 | (v->cpl == 3);
+}
+
+static inline struct jump_entry *jump_slot(struct interp *it, uint64_t lin)
+{
+	return &it->jump[(lin ^ lin >> 12) & (JUMP_CACHE - 1)];
+}
+
+/* The block at CS:RIP. Raises #GP(0) beyond the code segment's limit, and the faults of fetching. */
+static inline struct block *block_lookup(struct interp *it)
+{
+	struct vcpu *v = it->v;
+	uint64_t lin = v->rip;
+	const struct jump_entry *j;
+
+	if (unlikely(v->mode != X86_MODE_64)) {
+		if (lin > v->seg[S_CS].limit)
+			cpu_gp(v);
+		lin = (v->seg[S_CS].base + lin) & 0xffffffff;
+	}
+	j = jump_slot(it, lin);
+	if (likely(j->lin == lin && j->key == jump_key(it) && j->block))
+		return j->block;
+	return block_find(it, lin);
+}
 
 /* ops.c: chooses fn (and the thunk) for a decoded instruction. -ENOSPC: thunk memory is full. */
 int op_select(struct interp *it, struct cpu_op *op, const struct insn *insn, enum x86_mode mode) must_check;
