@@ -58,6 +58,7 @@ static const struct {
 	bool ignore_write;
 } constant[] = {
 	{MSR_UCODE_REV, 0x0a101148, true},   {MSR_PLATFORM_ID, 0, false},      {MSR_MTRRCAP, 0x508, false},
+	{MSR_ARCH_CAPABILITIES, 0, false},   {MSR_PLATFORM_INFO, 0, false},
 	{MSR_MCG_CAP, 0x100, false},	     {MSR_PRED_CMD, 0, true},          {MSR_FLUSH_CMD, 0, true},
 	{0xc001001f, 0, true} /* NB_CFG */,  {0xc0010055, 0, true} /* INT_PENDING */, {0xc0010062, 0, true} /* PSTATE_CTL */,
 	{0xc0010140, 0, true} /* OSVW_ID */, {0xc0010141, 0, true} /* OSVW_STATUS */, {0xc0011022, 0, true} /* DC_CFG */,
