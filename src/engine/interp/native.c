@@ -31,9 +31,9 @@ static const int fault_signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP};
 static _Thread_local struct interp *running;
 static _Thread_local struct native_fault last_fault;
 
-/* What was installed before, shared by all machines of the process; set once. */
+/* What was installed before ours. Signal handlers belong to the process, and so does this; written under the lock. */
 static struct sigaction previous[ARRAY_SIZE(fault_signals)];
-static pthread_once_t install_once = PTHREAD_ONCE_INIT;
+static pthread_mutex_t install_lock = PTHREAD_MUTEX_INITIALIZER;
 
 const struct native_fault *native_last_fault(void)
 {
@@ -80,13 +80,20 @@ static void on_fault(int sig, siginfo_t *info, void *context)
 	r[REG_RSP] = (greg_t)it->v->native_rsp;
 }
 
+/* Puts our handlers in front of whoever's are there. Asked at each entry: a library may have put its own since. */
 static void install(void)
 {
-	struct sigaction sa = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
+	struct sigaction sa = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER}, now;
 
 	sigemptyset(&sa.sa_mask);
-	for (unsigned i = 0; i < ARRAY_SIZE(fault_signals); i++)
-		sigaction(fault_signals[i], &sa, &previous[i]);
+	pthread_mutex_lock(&install_lock);
+	for (unsigned i = 0; i < ARRAY_SIZE(fault_signals); i++) {
+		if (sigaction(fault_signals[i], NULL, &now) || now.sa_sigaction == on_fault)
+			continue;
+		previous[i] = now;
+		sigaction(fault_signals[i], &sa, NULL);
+	}
+	pthread_mutex_unlock(&install_lock);
 }
 
 int native_init(struct interp *it, struct err *err)
@@ -96,7 +103,6 @@ int native_init(struct interp *it, struct err *err)
 		it->signal_stack = NULL;
 		return err_set(err, ENOMEM, "out of host memory");
 	}
-	pthread_once(&install_once, install);
 	return 0;
 }
 
@@ -110,6 +116,7 @@ int native_enter(struct interp *it)
 {
 	stack_t ss = {.ss_sp = it->signal_stack, .ss_size = SIGNAL_STACK, .ss_flags = (int)SS_AUTODISARM};
 
+	install();
 	if (running == it)
 		return 0;
 	if (sigaltstack(&ss, NULL))

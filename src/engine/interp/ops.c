@@ -458,8 +458,25 @@ static uint16_t broadcast_lanes(ZydisBroadcastMode mode)
 	}
 }
 
+/*
+ * Isolation rests on this: a thunk redirects the explicit memory operand only, so an instruction with another one
+ * (a stack, a string, MOVDIR64B's destination, CLZERO's line) must never run on the host.
+ */
+static bool reaches_other_memory(const struct insn *insn)
+{
+	for (unsigned i = 0; i < insn->z.operand_count; i++)
+		if (insn->op[i].type == ZYDIS_OPERAND_TYPE_MEMORY &&
+		    insn->op[i].visibility != ZYDIS_OPERAND_VISIBILITY_EXPLICIT)
+			return true;
+	return false;
+}
+
 static int select_thunk(struct interp *it, struct cpu_op *op, const struct insn *insn, enum x86_mode mode)
 {
+	if (reaches_other_memory(insn)) {
+		op_select_fault(op, DECODE_INVALID);
+		return 0;
+	}
 	op->native = thunk_get(it->thunks, op, insn, mode);
 	if (!op->native)
 		return -ENOSPC;
