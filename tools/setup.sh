@@ -5,7 +5,7 @@
 build_packages='gcc libc6-dev meson ninja-build pkg-config python3 libzydis-dev libcjson-dev libcmocka-dev
 	liblzma-dev libzstd-dev liblz4-dev zlib1g-dev'
 guest_packages='cpio xz-utils lz4 zstd gzip'
-test_packages='clang'
+test_packages='clang libclang-rt-dev'
 
 setup_logs=build/logs
 step_pid=
@@ -119,7 +119,7 @@ build() {
 	build_dir=$1 build_targets=$2
 	shift 2
 	if [ ! -f "$build_dir/build.ninja" ]; then
-		step "Configuring $build_dir" meson setup "$build_dir" . "$@" || exit 1
+		step "Configuring $build_dir" meson setup "$build_dir" . "$@" || return 1
 	fi
 	# shellcheck disable=SC2086
 	step "Building $build_dir" ninja -C "$build_dir" $build_targets
