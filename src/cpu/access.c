@@ -56,10 +56,31 @@ uint64_t cpu_linear_checked(struct vcpu *v, unsigned seg, uint64_t off, unsigned
 	return (s->base + off) & 0xffffffff;
 }
 
-/* Scalars are as wide as their access; wider operands have rules of their own (struct cpu_op's align). */
+/* What alignment checking asks of an operand by its length: SDM vol. 3, table 6-7. */
+static unsigned checked_alignment(unsigned len)
+{
+	switch (len) {
+	case 1:
+	case 2:
+	case 4:
+	case 8:
+		return len;
+	case 10: /* x87 extended precision and packed decimal */
+		return 8;
+	case 14: /* x87 environment and state, in 16-bit... */
+	case 94:
+		return 2;
+	case 28: /* ... and 32-bit format */
+	case 108:
+		return 4;
+	default: /* vectors have rules of their own: struct cpu_op's align */
+		return 1;
+	}
+}
+
 static void check_alignment(struct vcpu *v, uint64_t lin, unsigned len)
 {
-	if (v->align_check && len <= 8 && (lin & (len - 1)))
+	if (v->align_check && (lin & (checked_alignment(len) - 1)))
 		cpu_raise_error(v, EXC_AC, 0);
 }
 

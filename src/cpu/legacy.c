@@ -23,7 +23,7 @@ static void set_szp(struct vcpu *v, uint8_t val, bool cf, bool af)
 		f |= FLAG_CF;
 	if (af)
 		f |= FLAG_AF;
-	v->status = (uint16_t)(f << 8); /* OF is undefined: cleared */
+	v->status = (uint16_t)(f << 8); /* OF, bit 0, is undefined: cleared */
 }
 
 static bool flag(const struct vcpu *v, unsigned f)
@@ -77,11 +77,14 @@ static void exec_aam(struct vcpu *v, const struct cpu_op *op)
 
 static void exec_aad(struct vcpu *v, const struct cpu_op *op)
 {
-	uint8_t ah = (uint8_t)(v->gpr[R_AX] >> 8);
-	uint8_t val = (uint8_t)(al(v) + ah * (uint8_t)op->imm);
+	uint8_t ah = (uint8_t)(v->gpr[R_AX] >> 8), old = al(v);
+	uint8_t tens = (uint8_t)(ah * (uint8_t)op->imm), val = (uint8_t)(old + tens);
 
 	cpu_set_reg(v, R_AX, 2, false, val);
-	set_szp(v, val, false, false);
+	/* CF, AF and OF are undefined; CPUs show the addition's. */
+	set_szp(v, val, val < old, (val ^ old ^ tens) & 0x10);
+	if ((old ^ val) & (tens ^ val) & 0x80)
+		v->status |= 1;
 	cpu_next(v, op);
 }
 

@@ -195,6 +195,7 @@ static bool suppresses_faults(const ZydisDecodedInstruction *z)
 {
 	switch (z->mnemonic) {
 	case ZYDIS_MNEMONIC_VDBPSADBW: /* classes with NF in the manual; Zydis says E4 */
+	case ZYDIS_MNEMONIC_VCVTNE2PS2BF16:
 	case ZYDIS_MNEMONIC_VGF2P8AFFINEQB:
 	case ZYDIS_MNEMONIC_VGF2P8AFFINEINVQB:
 		return false;
@@ -244,8 +245,14 @@ static void take_mask(struct cpu_op *op, const struct insn *insn, const ZydisDec
 	const ZydisDecodedInstruction *z = &insn->z;
 
 	if (z->encoding != ZYDIS_INSTRUCTION_ENCODING_EVEX || z->avx.mask.reg == ZYDIS_REGISTER_K0 ||
-	    z->avx.mask.reg == ZYDIS_REGISTER_NONE || !suppresses_faults(z))
+	    z->avx.mask.reg == ZYDIS_REGISTER_NONE)
 		return;
+	if (!suppresses_faults(z)) {
+		/* All of the operand may fault, but inactive elements of a destination keep what they hold. */
+		if (op->flags & OP_WRITE)
+			op->flags |= OP_READ;
+		return;
+	}
 	op->mask = (uint8_t)ZydisRegisterGetId(z->avx.mask.reg);
 	op->elem_size = (uint8_t)(mem->element_size / 8);
 	if (!op->elem_size || op->mem_size % op->elem_size)
@@ -285,6 +292,8 @@ static void take_memory(struct cpu_op *op, const struct insn *insn, enum x86_mod
 	if (mem->mem.type == ZYDIS_MEMOP_TYPE_VSIB)
 		op->index = (uint8_t)ZydisRegisterGetId(mem->mem.index);
 	op->mem_size = mem->size / 8;
+	if (insn->z.mnemonic == ZYDIS_MNEMONIC_MOVSXD && insn->z.operand_width == 16)
+		op->mem_size = 2; /* Zydis says 4, which is what AMD's manual has; Intel's has 2 */
 	if (mem->visibility != ZYDIS_OPERAND_VISIBILITY_EXPLICIT)
 		return;
 	op->flags |= OP_MEM;

@@ -39,7 +39,7 @@ static void exec_push(struct vcpu *v, const struct cpu_op *op)
 
 static void pop_segment(struct vcpu *v, const struct cpu_op *op, unsigned s)
 {
-	uint16_t sel = (uint16_t)cpu_peek(v, 0, op->op_size);
+	uint16_t sel = (uint16_t)cpu_peek(v, 0, 2); /* whatever the stack pointer moves by */
 	uint64_t sp = cpu_sp_add(v, op->op_size);
 
 	cpu_load_sreg(v, s, sel);
@@ -129,7 +129,7 @@ static void exec_enter(struct vcpu *v, const struct cpu_op *op)
 	}
 	final = trunc_size(sp - (op->imm & 0xffff), stack);
 	/* A stack that cannot take a push after ENTER faults in ENTER itself. */
-	cpu_probe(v, S_SS, cpu_linear(v, S_SS, final, 1, true), 1, true, v->mmu_mode);
+	cpu_probe(v, S_SS, cpu_linear(v, S_SS, final, size, true), size, true, v->mmu_mode);
 	cpu_set_reg(v, R_BP, size, false, frame);
 	cpu_set_sp(v, final);
 	cpu_next(v, op);

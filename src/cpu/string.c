@@ -241,15 +241,14 @@ static void repeat(struct vcpu *v, const struct cpu_op *op, unsigned size, eleme
 	cpu_next(v, op);
 }
 
-/* By opcode: A4/A5 MOVS, A6/A7 CMPS, AA/AB STOS, AC/AD LODS, AE/AF SCAS */
-static bool uses_source(const struct cpu_op *op)
+static bool is_movs(const struct cpu_op *op)
 {
-	return op->opcode <= 0xa7 || (op->opcode & 0xfe) == 0xac;
+	return (op->opcode & 0xfe) == 0xa4;
 }
 
-static bool uses_destination(const struct cpu_op *op)
+static bool is_stos(const struct cpu_op *op)
 {
-	return (op->opcode & 0xfe) != 0xac;
+	return (op->opcode & 0xfe) == 0xaa;
 }
 
 static void string_op(struct vcpu *v, const struct cpu_op *op, element_fn fn, bulk_fn bulk, bool test_zf)
@@ -257,11 +256,14 @@ static void string_op(struct vcpu *v, const struct cpu_op *op, element_fn fn, bu
 	unsigned size = op->opcode & 1 ? op->op_size : 1;
 
 	if (op->flags & (OP_REP | OP_REPNE)) {
-		/* 32-bit registers are written, and so their upper halves cleared, also when the first element faults. */
+		/*
+		 * 32-bit registers are written, and so their upper halves cleared, also when there is nothing to do or
+		 * the first element faults: ECX always, the pointers where CPUs have fast strings.
+		 */
 		set_count(v, op, count_reg(v, op));
-		if (uses_source(op))
+		if (is_movs(op))
 			advance(v, op, R_SI, 0);
-		if (uses_destination(op))
+		if (is_movs(op) || is_stos(op))
 			advance(v, op, R_DI, 0);
 		repeat(v, op, size, fn, bulk, test_zf);
 	} else {

@@ -49,14 +49,22 @@ static uint64_t element_address(struct vcpu *v, const struct cpu_op *op, unsigne
 	return ea & op->addr_mask;
 }
 
+/* Bytes of the wider of data and indices: what a gather's registers are until it is done. */
+static unsigned vector_length(const struct cpu_op *op)
+{
+	return op->elem_count * (op->elem_size > op->rm ? op->elem_size : op->rm);
+}
+
 /* The VEX mask: elements become all ones or zero by their sign before the first access. */
 static void normalize_mask(struct vcpu *v, const struct cpu_op *op)
 {
+	unsigned len = vector_length(op);
+
 	if (op->flags & OP_MASKED)
 		return;
-	for (unsigned i = 0; i < op->elem_count; i++)
+	for (unsigned i = 0; i < len / op->elem_size; i++)
 		memset(v->fpu.zmm[op->imm2] + i * op->elem_size, element_on(v, op, i) ? 0xff : 0, op->elem_size);
-	clear_above(v, op->imm2, op->elem_count * op->elem_size);
+	clear_above(v, op->imm2, len);
 }
 
 static void exec_gather(struct vcpu *v, const struct cpu_op *op)
@@ -74,6 +82,7 @@ static void exec_gather(struct vcpu *v, const struct cpu_op *op)
 			continue;
 		val = cpu_load_seg(v, op->seg, element_address(v, op, i), size);
 		memcpy(v->fpu.zmm[op->reg] + i * size, &val, size);
+		clear_above(v, op->reg, vector_length(op)); /* each element is a register write of its own */
 		element_done(v, op, i);
 	}
 	clear_above(v, op->reg, n * size);

@@ -173,10 +173,21 @@ struct diff_verdict {
 	bool mismatch;
 	bool undefined; /* they differ in undefined flags alone */
 	char field[32]; /* the first that differs */
+	ZydisMnemonic mnemonic; /* of a mismatch: the instruction that faulted, or the first one */
 };
 struct diff_verdict case_compare(const struct diff_shared *sh, const struct diff_case *c,
 				 const struct diff_result *a, const struct diff_result *b,
 				 FILE *out);
+/* excuse.c: overwrites what the implementation may choose in the engine's result b with the native
+ * a. */
+struct diff_excuse {
+	ZydisMnemonic mnemonic; /* to blame for what still differs */
+	bool whole;		/* the rest cannot be compared */
+	uint64_t free_at;	/* memory that may hold anything */
+	unsigned free_len;
+};
+struct diff_excuse case_excuse(const struct diff_case *c, const struct diff_result *a,
+			       struct diff_result *b);
 void case_print(const struct diff_case *c, FILE *out);
 void result_print(const struct diff_result *r, const char *who, FILE *out);
 /* Disassembles the code of a case, one line an instruction. */

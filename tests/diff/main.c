@@ -57,17 +57,17 @@ static double now(void)
 	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-static const char *mnemonic_name(const struct diff_case *c)
+static const char *mnemonic_name(ZydisMnemonic m)
 {
-	const char *name = ZydisMnemonicGetString(c->mnemonic);
+	const char *name = ZydisMnemonicGetString(m);
 
-	return name && c->mnemonic ? name : "(none)";
+	return name && m ? name : "(none)";
 }
 
 static void report(struct run *run, const struct diff_case *c, const struct diff_result *a,
 		   const struct diff_result *b, const struct diff_verdict *v)
 {
-	struct tally *t = &run->tally[c->mnemonic];
+	struct tally *t = &run->tally[v->mnemonic];
 
 	run->mismatches++;
 	if (!t->count++) {
@@ -78,7 +78,7 @@ static void report(struct run *run, const struct diff_case *c, const struct diff
 		return;
 	if (run->reported++ >= run->opt.max_report)
 		return;
-	printf("MISMATCH %s: --seed %" PRIu64 " --case %" PRIu64 "%s%s\n", mnemonic_name(c),
+	printf("MISMATCH %s: --seed %" PRIu64 " --case %" PRIu64 "%s%s\n", mnemonic_name(v->mnemonic),
 	       run->opt.seed, c->number, c->mode == X86_MODE_64 ? "" : " (32-bit)",
 	       c->flags & CASE_INVALID ? " (invalid)" : "");
 	case_disassemble(c, stdout);

@@ -9,9 +9,13 @@
 #include "engine/interp/internal.h"
 
 #define FX_FOP 6
-#define FSW_ES 0x80
 #define FX_FIP 8
 #define FX_FDP 16
+#define X87_SIZE 160 /* of an FXSAVE image's x87 part */
+#define FSW_IE 0x01
+#define FSW_OE 0x08
+#define FSW_UE 0x10
+#define FSW_ES 0x80
 
 static _Noreturn void raise_native(struct vcpu *v, const struct cpu_op *op)
 {
@@ -165,45 +169,89 @@ static uint64_t active_elements(const struct vcpu *v, const struct cpu_op *op)
 	return k & lanes;
 }
 
-/* EVEX masking: only active elements are accessed. One by one when the whole operand is not plain RAM. */
-static void op_native_masked(struct vcpu *v, const struct cpu_op *op)
+static uint64_t masked_linear(struct vcpu *v, const struct cpu_op *op)
+{
+	uint64_t lin = cpu_ea(v, op) + (op->seg >= S_FS || v->mode != X86_MODE_64 ? v->seg[op->seg].base : 0);
+
+	return v->mode == X86_MODE_64 ? lin : lin & 0xffffffff;
+}
+
+/* Segmentation, canonical form and alignment concern active elements alone, and come before any page fault. */
+static void check_masked(struct vcpu *v, const struct cpu_op *op, uint64_t lin, uint64_t active)
 {
 	bool write = op->flags & OP_WRITE;
-	uint64_t lin, active;
+
+	if (active && unlikely(lin & (op->align - 1u)))
+		cpu_raise_error(v, EXC_GP, 0);
+	for (unsigned i = 0; i < op->elem_count; i++) {
+		uint64_t at = i * op->elem_size;
+
+		if (!(active >> i & 1))
+			continue;
+		if (v->mode != X86_MODE_64)
+			cpu_linear(v, op->seg, cpu_ea(v, op) + at, op->elem_size, write);
+		else if (!canonical(lin + at) || !canonical(lin + at + op->elem_size - 1))
+			cpu_raise_error(v, op->seg == S_SS ? EXC_SS : EXC_GP, 0);
+	}
+}
+
+/* Alignment checking is for operands of up to 8 bytes; S_COUNT asks for none. */
+static unsigned element_seg(const struct cpu_op *op)
+{
+	return op->mem_size > 8 ? S_COUNT : op->seg;
+}
+
+static void masked_load(struct vcpu *v, const struct cpu_op *op, uint64_t lin, uint64_t active)
+{
 	uint8_t *p;
 
-	cpu_check_fpu(v, op->fpu);
-	active = active_elements(v, op);
-	lin = cpu_linear(v, op->seg, cpu_ea(v, op), op->mem_size, write);
-	if (unlikely(lin & (op->align - 1u)) && active)
-		cpu_raise_error(v, EXC_GP, 0);
-	for (unsigned i = 0; i < op->elem_count; i++) /* before any page fault */
-		if ((active >> i & 1) && (!canonical(lin + i * op->elem_size) ||
-					  !canonical(lin + (i + 1u) * op->elem_size - 1)))
-			cpu_raise_error(v, op->seg == S_SS ? EXC_SS : EXC_GP, 0);
-	p = write ? cpu_write_ptr(v, lin, op->mem_size) : cpu_read_ptr(v, lin, op->mem_size);
-	if (p) {
+	check_masked(v, op, lin, active);
+	p = cpu_read_ptr(v, lin, op->mem_size);
+	if (likely(p)) {
 		run_native(v, op, p);
-		cpu_next(v, op);
 		return;
 	}
 	p = v->bounce + (lin & 63);
 	memset(p, 0, op->mem_size);
-	for (unsigned i = 0; i < op->elem_count; i++) {
-		uint64_t at = lin + i * op->elem_size;
-
-		if (!(active >> i & 1))
-			continue;
-		if (write)
-			cpu_probe(v, op->seg, at, op->elem_size, true, v->mmu_mode);
-		else
-			cpu_read_slow(v, op->seg, at, p + i * op->elem_size, op->elem_size, v->mmu_mode);
-	}
-	run_native(v, op, p);
-	for (unsigned i = 0; write && i < op->elem_count; i++)
+	for (unsigned i = 0; i < op->elem_count; i++)
 		if (active >> i & 1)
-			cpu_write_slow(v, op->seg, lin + i * op->elem_size, p + i * op->elem_size, op->elem_size,
-				       v->mmu_mode);
+			cpu_read_slow(v, element_seg(op), lin + i * op->elem_size, p + i * op->elem_size,
+				      op->elem_size, v->mmu_mode);
+	run_native(v, op, p);
+}
+
+/* The value comes first, with the SIMD exceptions of a conversion. Then no element is stored when one faults. */
+static void masked_store(struct vcpu *v, const struct cpu_op *op, uint64_t lin, uint64_t active)
+{
+	uint8_t *p = v->mode == X86_MODE_64 ? cpu_write_ptr(v, lin, op->mem_size) : NULL;
+
+	if (likely(p && !(lin & (op->align - 1u)))) {
+		run_native(v, op, p);
+		return;
+	}
+	p = v->bounce + (lin & 63);
+	memset(p, 0, op->mem_size);
+	run_native(v, op, p);
+	check_masked(v, op, lin, active);
+	for (unsigned i = 0; i < op->elem_count; i++)
+		if (active >> i & 1)
+			cpu_probe(v, element_seg(op), lin + i * op->elem_size, op->elem_size, true, v->mmu_mode);
+	for (unsigned i = 0; i < op->elem_count; i++)
+		if (active >> i & 1)
+			cpu_write_slow(v, element_seg(op), lin + i * op->elem_size, p + i * op->elem_size,
+				       op->elem_size, v->mmu_mode);
+}
+
+/* EVEX masking: only active elements are accessed. One by one when the whole operand is not plain RAM. */
+static void op_native_masked(struct vcpu *v, const struct cpu_op *op)
+{
+	uint64_t lin = masked_linear(v, op), active = active_elements(v, op);
+
+	cpu_check_fpu(v, op->fpu);
+	if (op->flags & OP_WRITE)
+		masked_store(v, op, lin, active);
+	else
+		masked_load(v, op, lin, active);
 	cpu_next(v, op);
 }
 
@@ -219,6 +267,50 @@ static void op_native_fpu_mem(struct vcpu *v, const struct cpu_op *op)
 	cpu_check_fpu(v, op->fpu);
 	check_pending_x87(v, op);
 	op_native_mem(v, op);
+}
+
+/* An unmasked exception that leaves the destination as it was (SDM vol. 1, 8.5): not the inexact result's. */
+static bool x87_store_suppressed(const struct vcpu *v)
+{
+	unsigned unmasked = v->fpu.fx[2] & ~v->fpu.fx[0];
+
+	return unmasked & (FSW_IE | FSW_OE | FSW_UE);
+}
+
+/*
+ * A store of a converted value: the conversion's exceptions come before any fault of the access, and x87's leave
+ * memory alone. What the conversion does to the x87 state must wait for the access; MXCSR's flags do not.
+ */
+static void op_native_convert(struct vcpu *v, const struct cpu_op *op)
+{
+	uint8_t before[X87_SIZE], after[X87_SIZE], value[64] = {0};
+	uint16_t old_fop = (uint16_t)(v->fpu.fx[FX_FOP] | v->fpu.fx[FX_FOP + 1] << 8);
+
+	cpu_check_fpu(v, op->fpu);
+	check_pending_x87(v, op);
+	memcpy(before, v->fpu.fx, X87_SIZE);
+	run_native(v, op, value);
+	if (op->fpu == FPU_X87)
+		fix_x87_pointers(v, op, (uint64_t)value, old_fop);
+	if (op->fpu != FPU_X87 || !x87_store_suppressed(v)) {
+		memcpy(after, v->fpu.fx, X87_SIZE);
+		if (op->fpu == FPU_X87)
+			memcpy(v->fpu.fx, before, X87_SIZE);
+		cpu_write_slow(v, op->seg, operand_linear(v, op), value, op->mem_size, v->mmu_mode);
+		memcpy(v->fpu.fx, after, X87_SIZE);
+	}
+	cpu_next(v, op);
+}
+
+/* The same when the operand is known to be plain RAM, where nothing else can happen. */
+static void op_native_convert64(struct vcpu *v, const struct cpu_op *op)
+{
+	uint64_t lin = cpu_linear(v, op->seg, cpu_ea(v, op), op->mem_size, true);
+
+	if (likely(cpu_write_ptr(v, lin, op->mem_size)))
+		op_native_fpu_mem(v, op);
+	else
+		op_native_convert(v, op);
 }
 
 static void op_nop(struct vcpu *v, const struct cpu_op *op)
@@ -471,6 +563,13 @@ static bool reaches_other_memory(const struct insn *insn)
 	return false;
 }
 
+static bool stores_converted(const struct cpu_op *op)
+{
+	if ((op->flags & (OP_WRITE | OP_READ | OP_CTRL)) != OP_WRITE)
+		return false;
+	return op->fpu == FPU_X87 || op->mnemonic == ZYDIS_MNEMONIC_VCVTPS2PH;
+}
+
 static int select_thunk(struct interp *it, struct cpu_op *op, const struct insn *insn, enum x86_mode mode)
 {
 	if (reaches_other_memory(insn)) {
@@ -487,6 +586,8 @@ static int select_thunk(struct interp *it, struct cpu_op *op, const struct insn 
 		op->fn = op_native_masked;
 	} else if (is_bit_string(op)) {
 		op->fn = op_native_bit;
+	} else if (stores_converted(op)) {
+		op->fn = mode == X86_MODE_64 ? op_native_convert64 : op_native_convert;
 	} else if (op->flags & OP_MEM) {
 		op->fn = op->fpu ? op_native_fpu_mem : op_native_mem;
 	} else {
