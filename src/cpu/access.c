@@ -12,13 +12,13 @@
 _Noreturn void cpu_raise(struct vcpu *v, unsigned vector)
 {
 	v->event = (struct cpu_event){.vector = (uint8_t)vector};
-	__builtin_longjmp(v->fault_jmp, 1);
+	_longjmp(v->fault_jmp, 1);
 }
 
 _Noreturn void cpu_raise_error(struct vcpu *v, unsigned vector, uint32_t error)
 {
 	v->event = (struct cpu_event){.vector = (uint8_t)vector, .has_error = true, .error = error};
-	__builtin_longjmp(v->fault_jmp, 1);
+	_longjmp(v->fault_jmp, 1);
 }
 
 _Noreturn void cpu_raise_page_fault(struct vcpu *v, uint64_t va, uint32_t error)

@@ -7,6 +7,7 @@
 #ifndef RINGER_CPU_CPU_H
 #define RINGER_CPU_CPU_H
 
+#include <setjmp.h>
 #include <stdatomic.h>
 
 #include "base/base.h"
@@ -117,7 +118,8 @@ struct vcpu {
 	uint64_t native_rsp;
 	uint32_t native_mxcsr;
 	_Alignas(64) uint8_t bounce[4096 + 128]; /* for accesses that no host pointer can serve */
-	void *fault_jmp[5]; /* where cpu_raise() goes: __builtin_setjmp buffer of the running engine */
+	/* Where cpu_raise() goes, set with _setjmp() by the running engine. (clang's builtin loses the base register.) */
+	jmp_buf fault_jmp;
 	struct cpu_event event; /* what cpu_raise() raised */
 };
 

@@ -291,7 +291,7 @@ static void describe_shutdown(struct vcpu *v, const struct cpu_event *e)
 
 bool cpu_deliver(struct vcpu *v, const struct cpu_event *event)
 {
-	void *saved[5];
+	jmp_buf saved;
 	volatile bool done = false;
 	struct cpu_event e = *event;
 	struct cpu_event *volatile cur = &e;
@@ -301,7 +301,7 @@ bool cpu_deliver(struct vcpu *v, const struct cpu_event *event)
 		v->exceptions[e.vector]++;
 	else
 		v->interrupts++;
-	if (__builtin_setjmp(v->fault_jmp)) {
+	if (_setjmp(v->fault_jmp)) {
 		struct cpu_event second = v->event;
 
 		if (!combine(v, cur, &second)) {

@@ -331,8 +331,8 @@ static void set_stack(struct vcpu *v, const struct segment *ss, uint64_t sp, boo
 static void exec_ret_far(struct vcpu *v, const struct cpu_op *op)
 {
 	unsigned size = op->op_size, release = (unsigned)(op->imm & 0xffff);
+	uint16_t sel = (uint16_t)cpu_peek(v, size, 2); /* first, and no more of its slot */
 	uint64_t rip = cpu_peek(v, 0, size);
-	uint16_t sel = (uint16_t)cpu_peek(v, size, size);
 	struct descriptor d;
 	struct segment ss, cs;
 	unsigned rpl = sel & 3;
@@ -481,7 +481,7 @@ void cpu_software_interrupt(struct vcpu *v, const struct cpu_op *op, unsigned ve
 	if (v->mode != X86_MODE_64)
 		v->rip &= 0xffffffff;
 	v->soft_int_rip = start;
-	__builtin_longjmp(v->fault_jmp, 1);
+	_longjmp(v->fault_jmp, 1);
 }
 
 static void exec_int(struct vcpu *v, const struct cpu_op *op)

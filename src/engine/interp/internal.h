@@ -20,6 +20,7 @@
 #define RINGER_ENGINE_INTERP_INTERNAL_H
 
 #include <pthread.h>
+#include <signal.h>
 
 #include "cpu/engine.h"
 #include "cpu/system.h"
@@ -69,6 +70,7 @@ struct interp {
 	uint64_t budget;        /* instructions left; ~0: no limit */
 	uint64_t blocks_decoded, blocks_dropped, native_faults;
 	void *signal_stack;
+	stack_t outer_stack;    /* the thread's own, while run() has ours in its place */
 };
 
 static inline struct interp *interp_of(const struct vcpu *v)
@@ -136,7 +138,7 @@ struct native_fault {
 };
 int native_init(struct interp *it, struct err *err) must_check;
 void native_fini(struct interp *it);
-/* Before and after running on this thread. */
+/* At the beginning and end of run(), on its thread: handlers and signal stack in place, and back. */
 int native_enter(struct interp *it);
 void native_leave(struct interp *it);
 /* Runs a thunk: 0, or -1 after a host fault, described in *native_last_fault(). */

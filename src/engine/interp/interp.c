@@ -41,7 +41,6 @@ static void vcpu_fini(struct vcpu *v)
 	if (!it)
 		return;
 	guest_mem_watch_code(v->mem, NULL);
-	native_leave(it);
 	block_drop_all(it);
 	block_free_dropped(it);
 	thunks_free(it->thunks);
@@ -205,7 +204,7 @@ static enum run_exit run_with_faults(struct interp *it)
 {
 	struct vcpu *v = it->v;
 
-	if (__builtin_setjmp(v->fault_jmp)) {
+	if (_setjmp(v->fault_jmp)) {
 		struct cpu_event e = v->event;
 
 		if (!cpu_deliver(v, &e))
@@ -217,6 +216,7 @@ static enum run_exit run_with_faults(struct interp *it)
 static enum run_exit run(struct vcpu *v, uint64_t max_insns)
 {
 	struct interp *it = interp_of(v);
+	enum run_exit exit;
 
 	it->thread = pthread_self();
 	it->budget = max_insns ? max_insns : NO_BUDGET;
@@ -224,7 +224,9 @@ static enum run_exit run(struct vcpu *v, uint64_t max_insns)
 		snprintf(v->stop_reason, sizeof(v->stop_reason), "the host refuses an alternate signal stack");
 		return RUN_ERROR;
 	}
-	return run_with_faults(it);
+	exit = run_with_faults(it);
+	native_leave(it);
+	return exit;
 }
 
 const struct engine_ops interp_engine = {

@@ -117,9 +117,7 @@ int native_enter(struct interp *it)
 	stack_t ss = {.ss_sp = it->signal_stack, .ss_size = SIGNAL_STACK, .ss_flags = (int)SS_AUTODISARM};
 
 	install();
-	if (running == it)
-		return 0;
-	if (sigaltstack(&ss, NULL))
+	if (sigaltstack(&ss, &it->outer_stack))
 		return -errno;
 	running = it;
 	return 0;
@@ -127,10 +125,6 @@ int native_enter(struct interp *it)
 
 void native_leave(struct interp *it)
 {
-	stack_t off = {.ss_flags = SS_DISABLE};
-
-	if (running != it)
-		return;
 	running = NULL;
-	sigaltstack(&off, NULL);
+	sigaltstack(&it->outer_stack, NULL);
 }
