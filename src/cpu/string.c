@@ -128,7 +128,7 @@ static uint64_t run_length(const struct cpu_op *op, unsigned size, uint64_t off,
 
 static uint64_t bulk_stos(struct vcpu *v, const struct cpu_op *op, unsigned size, uint64_t count)
 {
-	uint64_t off = v->gpr[R_DI] & addr_mask(op), lin, n;
+	uint64_t off = v->gpr[R_DI] & addr_mask(op), lin, n, left;
 	uint8_t *dst;
 
 	if (v->mode != X86_MODE_64)
@@ -138,18 +138,19 @@ static uint64_t bulk_stos(struct vcpu *v, const struct cpu_op *op, unsigned size
 	dst = n > 1 ? cpu_write_ptr(v, lin, (unsigned)(n * size)) : NULL;
 	if (!dst)
 		return 0;
+	left = n;
 	switch (size) {
 	case 1:
-		asm volatile("rep stosb" : : "D"(dst), "c"(n), "a"(v->gpr[R_AX]) : "memory");
+		asm volatile("rep stosb" : "+D"(dst), "+c"(left) : "a"(v->gpr[R_AX]) : "memory");
 		break;
 	case 2:
-		asm volatile("rep stosw" : : "D"(dst), "c"(n), "a"(v->gpr[R_AX]) : "memory");
+		asm volatile("rep stosw" : "+D"(dst), "+c"(left) : "a"(v->gpr[R_AX]) : "memory");
 		break;
 	case 4:
-		asm volatile("rep stosl" : : "D"(dst), "c"(n), "a"(v->gpr[R_AX]) : "memory");
+		asm volatile("rep stosl" : "+D"(dst), "+c"(left) : "a"(v->gpr[R_AX]) : "memory");
 		break;
 	default:
-		asm volatile("rep stosq" : : "D"(dst), "c"(n), "a"(v->gpr[R_AX]) : "memory");
+		asm volatile("rep stosq" : "+D"(dst), "+c"(left) : "a"(v->gpr[R_AX]) : "memory");
 	}
 	advance(v, op, R_DI, (int64_t)(n * size));
 	return n;
