@@ -21,7 +21,6 @@ int vcpu_new(struct vcpu **out, uint32_t id, const struct cpu_model *model, stru
 	memset(v, 0, sizeof(*v));
 	v->id = id;
 	v->cpu_count = 1;
-	v->native_mxcsr = 0x1f80;
 	v->model = model;
 	v->mem = mem;
 	v->bus = bus;

@@ -114,9 +114,7 @@ struct vcpu {
 	uint64_t insns; /* instructions retired by run() */
 	uint64_t exceptions[32], interrupts, unknown_msr_reads, unknown_msr_writes;
 
-	/* For engines that run guest instructions on the host: their stack while they do, and the host's MXCSR. */
-	uint64_t native_rsp;
-	uint32_t native_mxcsr;
+	uint64_t native_rsp; /* for engines that run guest instructions on the host: their stack while they do */
 	_Alignas(64) uint8_t bounce[4096 + 128]; /* for accesses that no host pointer can serve */
 	/* Where cpu_raise() goes, set with _setjmp() by the running engine. (clang's builtin loses the base register.) */
 	jmp_buf fault_jmp;

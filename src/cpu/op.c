@@ -133,21 +133,6 @@ static enum fpu_need fpu_need(const struct insn *insn)
 													     FPU_NONE;
 }
 
-/* Moves and logic do not touch MXCSR; whatever else has vector operands may. */
-static bool uses_mxcsr(const ZydisDecodedInstruction *z)
-{
-	switch (z->meta.category) {
-	case ZYDIS_CATEGORY_DATAXFER:
-	case ZYDIS_CATEGORY_LOGICAL:
-	case ZYDIS_CATEGORY_LOGICAL_FP:
-	case ZYDIS_CATEGORY_AES:
-	case ZYDIS_CATEGORY_SHA:
-		return false;
-	default:
-		return true;
-	}
-}
-
 static bool allows_misaligned(ZydisMnemonic m)
 {
 	switch (m) {
@@ -399,6 +384,4 @@ void cpu_op_init(struct cpu_op *op, const struct insn *insn, enum x86_mode mode)
 	op->fpu = (uint8_t)fpu_need(insn);
 	if (op->fpu == FPU_X87 && is_no_wait(z->mnemonic))
 		op->flags |= OP_CTRL;
-	if (op->fpu >= FPU_SSE && uses_mxcsr(z))
-		op->flags |= OP_FP;
 }

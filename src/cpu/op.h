@@ -25,7 +25,6 @@ enum {
 	OP_HIGH_REG = 1 << 6, /* reg names AH..BH (4..7 without REX) */
 	OP_HIGH_RM = 1 << 7,
 	OP_END = 1 << 8,      /* ends a block: control flow, or state changes that decoding depends on */
-	OP_FP = 1 << 9,       /* uses MXCSR */
 	OP_CTRL = 1 << 10,    /* x87 control instruction that does not wait: FNSTCW and its like */
 	OP_MASKED = 1 << 11,  /* memory elements are accessed under mask register `mask`; others cannot fault */
 	OP_PACKED = 1 << 12,  /* ... and lie packed together (compress, expand) */

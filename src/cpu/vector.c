@@ -180,8 +180,13 @@ static void exec_maskmovq(struct vcpu *v, const struct cpu_op *op)
 	uint8_t mask[8], src[8];
 
 	cpu_check_fpu(v, FPU_MMX);
+	if (v->fpu.fx[2] & 0x80) /* FSW.ES: an earlier x87 exception comes first */
+		cpu_raise(v, EXC_MF);
 	memcpy(mask, mmx_register(v, op->imm2 & 7), 8);
 	memcpy(src, mmx_register(v, op->reg & 7), 8);
+	/* To alignment checking it is one access of 8 bytes. */
+	if (v->align_check && (cpu_linear(v, op->seg, ea, 1, true) & 7))
+		cpu_raise_error(v, EXC_AC, 0);
 	for (unsigned pass = 0; pass < 2; pass++)
 		for (unsigned i = 0; i < 8; i++) {
 			uint64_t lin;

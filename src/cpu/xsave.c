@@ -71,13 +71,20 @@ static void put_x87(const struct vcpu *v, uint8_t *img, bool wide)
 
 static void get_x87(struct vcpu *v, const uint8_t *img, bool wide)
 {
+	bool pending;
+
 	memcpy(v->fpu.fx, img, 24);
 	memcpy(v->fpu.fx + 32, img + 32, 128);
 	for (unsigned i = 0; i < 8; i++)
 		memset(v->fpu.fx + 32 + i * 16 + 10, 0, 6);
 	v->fpu.fx[5] = 0;
+	v->fpu.fx[7] &= 0x07; /* FOP has 11 bits */
 	v->fpu.fx[1] &= 0x1f; /* FCW's reserved bits: 6 reads as one, 7 and 15:13 as zero */
 	v->fpu.fx[0] = (uint8_t)((v->fpu.fx[0] & 0x7f) | 0x40);
+	/* FSW's ES and B say whether an unmasked exception is pending. */
+	pending = v->fpu.fx[2] & ~v->fpu.fx[0] & 0x3f;
+	v->fpu.fx[2] = (uint8_t)((v->fpu.fx[2] & 0x7f) | (pending ? 0x80 : 0));
+	v->fpu.fx[3] = (uint8_t)((v->fpu.fx[3] & 0x7f) | (pending ? 0x80 : 0));
 	if (!wide) {
 		memset(v->fpu.fx + 12, 0, 4);
 		memset(v->fpu.fx + 20, 0, 4);

@@ -172,6 +172,7 @@ void engine_side_run(struct engine_side *e, const struct diff_case *c, struct di
 struct diff_verdict {
 	bool mismatch;
 	bool undefined; /* they differ in undefined flags alone */
+	bool excused;	/* ... in what excuse.c allows alone */
 	char field[32]; /* the first that differs */
 	ZydisMnemonic mnemonic; /* of a mismatch: the instruction that faulted, or the first one */
 };

@@ -47,9 +47,9 @@ static void excuse_mmx(const struct diff_fpu *a, struct diff_fpu *b)
 		memcpy(b->fx, x87, sizeof(x87));
 }
 
-/* A memory operand: linear address and length. Addresses in it wrap in 32-bit code, at `wrap`. */
+/* A memory operand: linear and effective address, the mask at which that wraps, and length. */
 struct operand {
-	uint64_t lin, wrap;
+	uint64_t lin, ea, wrap;
 	unsigned len;
 	bool any_order; /* accessed in parts, in an order of the implementation's own */
 };
@@ -93,6 +93,13 @@ static uint64_t segment_base(const struct diff_case *c, const struct diff_result
 	return 0;
 }
 
+static bool is_stack(const ZydisDecodedOperand *o)
+{
+	unsigned base = (unsigned)ZydisRegisterGetId(o->mem.base);
+
+	return o->visibility == ZYDIS_OPERAND_VISIBILITY_HIDDEN && (base == R_SP || base == R_BP);
+}
+
 static bool find_operand(const struct diff_case *c, const struct diff_result *a,
 			 const struct insn *in, struct operand *out)
 {
@@ -104,11 +111,14 @@ static bool find_operand(const struct diff_case *c, const struct diff_result *a,
 		    o->mem.type == ZYDIS_MEMOP_TYPE_VSIB)
 			continue;
 		mask = ~0ULL >> (64 - in->z.address_width);
+		if (is_stack(o))
+			mask = c->mode == X86_MODE_64 ? ~0ULL : 0xffffffff; /* the stack's own */
 		ea = register_value(a, o->mem.base, a->rip + in->z.length) +
 		     register_value(a, o->mem.index, 0) * o->mem.scale +
 		     (uint64_t)o->mem.disp.value;
-		out->lin = (ea & mask) + segment_base(c, a, o->mem.segment);
-		out->wrap = c->mode == X86_MODE_64 ? ~0ULL : mask;
+		out->ea = ea & mask;
+		out->lin = out->ea + segment_base(c, a, o->mem.segment);
+		out->wrap = mask;
 		out->len = o->size / 8;
 		out->any_order = is_masked(in);
 		if (in->z.mnemonic == ZYDIS_MNEMONIC_RET && in->z.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR) {
@@ -170,6 +180,32 @@ static void excuse_edge(const struct operand *o, const struct diff_result *a, st
 	b->cr2 = a->cr2;
 }
 
+/* What POPA and XRSTOR have already loaded, and PUSHA stored (8 registers), when they fault. */
+static void excuse_partial(const struct insn *in, const struct diff_result *a,
+			   struct diff_result *b, struct diff_excuse *x)
+{
+	switch (in->z.mnemonic) {
+	case ZYDIS_MNEMONIC_PUSHA:
+	case ZYDIS_MNEMONIC_PUSHAD:
+		x->free_len = in->z.operand_width;
+		x->free_at = (uint32_t)(a->gpr[R_SP] - x->free_len);
+		break;
+	case ZYDIS_MNEMONIC_POPA:
+	case ZYDIS_MNEMONIC_POPAD:
+		for (unsigned i = 0; i < 8; i++)
+			if (i != R_SP)
+				b->gpr[i] = a->gpr[i];
+		break;
+	case ZYDIS_MNEMONIC_XRSTOR:
+	case ZYDIS_MNEMONIC_XRSTOR64:
+		if (a->vector == b->vector)
+			b->fpu = a->fpu;
+		break;
+	default:
+		break;
+	}
+}
+
 static void excuse_fault(const struct diff_case *c, const struct insn *in,
 			 const struct diff_result *a, struct diff_result *b, struct diff_excuse *x)
 {
@@ -177,6 +213,7 @@ static void excuse_fault(const struct diff_case *c, const struct insn *in,
 
 	if (uses_mmx(in))
 		excuse_mmx(&a->fpu, &b->fpu);
+	excuse_partial(in, a, b, x);
 	if (!find_operand(c, a, in, &o))
 		return;
 	if (in_pieces(in, &o))
@@ -191,27 +228,99 @@ static void excuse_fault(const struct diff_case *c, const struct insn *in,
 }
 
 /*
- * Where only one side faults: MASKMOVDQU and its kin may fault although no byte is active (SDM vol. 2); what
- * follows cannot be compared then.
+ * An operand that runs over the end of a 4 GiB segment may fault or wrap (SDM vol. 3, 5.3). And one of several
+ * parts, with 32-bit addresses in 64-bit code: whether each part's address wraps is not said.
  */
-static bool excuse_outcome(const struct insn *in, bool native)
+static bool excuse_wrap(const struct diff_case *c, const struct insn *in,
+			const struct diff_result *f, const struct diff_result *a,
+			const struct diff_result *b)
 {
-	return native && is_maskmov(in->z.mnemonic);
+	bool image = c->flags & CASE_IMAGE;
+	struct operand o;
+
+	if (c->mode == X86_MODE_64 && !image)
+		return false;
+	if (find_operand(c, f, in, &o))
+		return o.wrap == 0xffffffff &&
+		       o.ea + (image ? DIFF_IMAGE_SIZE : o.len) > 1ULL << 32;
+	/* A gather or scatter: one side had a page fault right there, without a segment base. */
+	return (a->vector == EXC_PF && a->cr2 + 8 > 1ULL << 32 && b->vector == EXC_GP) ||
+	       (b->vector == EXC_PF && b->cr2 + 8 > 1ULL << 32 && a->vector == EXC_GP);
+}
+
+static bool is_far_return(const struct insn *in)
+{
+	switch (in->z.mnemonic) {
+	case ZYDIS_MNEMONIC_RET:
+		return in->z.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR;
+	case ZYDIS_MNEMONIC_IRETD:
+	case ZYDIS_MNEMONIC_IRETQ:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* A 64-bit return to 32-bit code drops RIP's upper half, or holds it against the limit. */
+static bool excuse_return(const struct diff_case *c, const struct insn *in,
+			  const struct diff_result *a, const struct diff_result *b)
+{
+	return c->mode == X86_MODE_64 && is_far_return(in) && a->cs == DIFF_CS32 &&
+	       b->cs == DIFF_CS64 && b->vector == EXC_GP;
+}
+
+/*
+ * MASKMOVDQU and its kin may fault although no byte is active (SDM vol. 2), and so in an earlier round of a loop
+ * than the engine, if it does at all.
+ */
+static bool excuse_maskmov(const struct diff_case *c, const struct diff_result *a,
+			   const struct diff_result *b)
+{
+	if (a->outcome != OUT_FAULT)
+		return false;
+	return a->rip != b->rip || (c->kind == DIFF_SEQUENCE && a->gpr[R_CX] != b->gpr[R_CX]);
+}
+
+/* What follows an instruction that faults on one side, and is excused, cannot be compared. f: a or b. */
+static bool excuse_rest(const struct diff_case *c, const struct insn *in,
+			const struct diff_result *f, const struct diff_result *a,
+			const struct diff_result *b)
+{
+	if (is_maskmov(in->z.mnemonic) && f == a && excuse_maskmov(c, a, b))
+		return true;
+	if (a->rip == b->rip && a->outcome == b->outcome && a->vector == b->vector)
+		return false;
+	return excuse_wrap(c, in, f, a, b) || excuse_return(c, in, a, b);
+}
+
+/* How many bits of an address the x87 pointers hold is the implementation's: 48 at least. */
+static void excuse_pointer(const uint8_t *a, uint8_t *b)
+{
+	uint64_t pa, pb;
+
+	memcpy(&pa, a, 8);
+	memcpy(&pb, b, 8);
+	if (((pa ^ pb) & (BIT(48) - 1)) == 0 && !canonical(pb))
+		memcpy(b, a, 8);
 }
 
 struct diff_excuse case_excuse(const struct diff_case *c, const struct diff_result *a,
 			       struct diff_result *b)
 {
-	const struct diff_result *f = a->outcome == OUT_FAULT ? a : b;
 	struct diff_excuse x = {.mnemonic = c->mnemonic};
 	struct insn in;
 
-	if (f->outcome != OUT_FAULT || !insn_at(c, f->rip, &in))
-		return x;
-	x.mnemonic = in.z.mnemonic;
-	if (a->outcome == b->outcome && a->rip == b->rip)
-		excuse_fault(c, &in, a, b, &x);
-	else if (excuse_outcome(&in, f == a))
-		x.whole = true;
+	excuse_pointer(a->fpu.fx + 8, b->fpu.fx + 8);
+	excuse_pointer(a->fpu.fx + 16, b->fpu.fx + 16);
+	if (b->outcome == OUT_FAULT && insn_at(c, b->rip, &in)) {
+		x.mnemonic = in.z.mnemonic;
+		x.whole |= excuse_rest(c, &in, b, a, b);
+	}
+	if (a->outcome == OUT_FAULT && insn_at(c, a->rip, &in)) {
+		x.mnemonic = in.z.mnemonic;
+		x.whole |= excuse_rest(c, &in, a, a, b);
+		if (a->outcome == b->outcome && a->rip == b->rip)
+			excuse_fault(c, &in, a, b, &x);
+	}
 	return x;
 }

@@ -42,7 +42,7 @@ struct run {
 	struct gen gen;
 	struct diff_result *result; /* of the engine, a batch */
 	struct tally *tally;        /* by mnemonic */
-	uint64_t mismatches, undefined, ran, by_outcome[5], by_vector[32], reported, empty;
+	uint64_t mismatches, undefined, excused, ran, by_outcome[5], by_vector[32], reported, empty;
 	uint64_t next;        /* the first case of the next batch */
 	uint64_t engine_case; /* the one the engine is at */
 	uint64_t engine_crashes, native_crashes;
@@ -96,6 +96,7 @@ static void judge(struct run *run, const struct diff_case *c, const struct diff_
 	run->ran++;
 	run->by_outcome[a->outcome]++;
 	run->empty += !c->code_len;
+	run->excused += v.excused;
 	if (a->outcome == OUT_FAULT)
 		run->by_vector[a->vector & 31]++;
 	if (c->kind == DIFF_FORM && c->code_len) {
@@ -221,8 +222,8 @@ static void summary(const struct run *run)
 			       t->undefined, t->first_undefined);
 	}
 	printf("seed %" PRIu64 ": %" PRIu64 " cases, %" PRIu64 " mismatches, %" PRIu64
-	       " differences in undefined flags alone\n",
-	       run->opt.seed, run->ran, run->mismatches, run->undefined);
+	       " differences in undefined flags alone, %" PRIu64 " excused\n",
+	       run->opt.seed, run->ran, run->mismatches, run->undefined, run->excused);
 }
 
 static int parse(struct options *o, int argc, char **argv)

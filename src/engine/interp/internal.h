@@ -133,11 +133,23 @@ bool thunks_contain(const struct thunks *t, uint64_t addr);
 /* native.c */
 struct native_fault {
 	unsigned vector;
-	uint32_t error, mxcsr;
+	uint32_t error;
 	uint64_t addr;
 };
 int native_init(struct interp *it, struct err *err) must_check;
 void native_fini(struct interp *it);
+#define FX_MXCSR 24 /* in struct fpu_state's image, which is up to date outside run() only */
+
+static inline void load_mxcsr(const void *p)
+{
+	asm volatile("ldmxcsr %0" : : "m"(*(const uint32_t *)p));
+}
+
+static inline void store_mxcsr(void *p)
+{
+	asm volatile("stmxcsr %0" : "=m"(*(uint32_t *)p));
+}
+
 /* At the beginning and end of run(), on its thread: handlers and signal stack in place, and back. */
 int native_enter(struct interp *it);
 void native_leave(struct interp *it);

@@ -15,6 +15,7 @@
 #include "engine/interp/internal.h"
 
 #define SIGNAL_STACK 65536
+#define HOST_MXCSR 0x1f80u /* as the psABI has it at program start */
 
 #ifndef SS_AUTODISARM
 #define SS_AUTODISARM (1u << 31)
@@ -71,8 +72,6 @@ static void on_fault(int sig, siginfo_t *info, void *context)
 	last_fault.vector = (unsigned)r[REG_TRAPNO];
 	last_fault.error = (uint32_t)r[REG_ERR];
 	last_fault.addr = (uint64_t)r[REG_CR2];
-	last_fault.mxcsr = uc->uc_mcontext.fpregs->mxcsr;
-	uc->uc_mcontext.fpregs->mxcsr = it->v->native_mxcsr;
 	uc->uc_mcontext.fpregs->cwd = 0x37f;
 	uc->uc_mcontext.fpregs->swd = 0;
 	uc->uc_mcontext.fpregs->ftw = 0;
@@ -120,11 +119,20 @@ int native_enter(struct interp *it)
 	if (sigaltstack(&ss, &it->outer_stack))
 		return -errno;
 	running = it;
+	/*
+	 * The guest's MXCSR is the thread's from here on: loading it around each instruction would cost more than the
+	 * instruction. Nothing that run() calls computes with floating point, so no C code depends on it.
+	 */
+	load_mxcsr(it->v->fpu.fx + FX_MXCSR);
 	return 0;
 }
 
 void native_leave(struct interp *it)
 {
+	const uint32_t host = HOST_MXCSR;
+
+	store_mxcsr(it->v->fpu.fx + FX_MXCSR);
+	load_mxcsr(&host);
 	running = NULL;
 	sigaltstack(&it->outer_stack, NULL);
 }

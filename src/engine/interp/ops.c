@@ -25,8 +25,7 @@ static _Noreturn void raise_native(struct vcpu *v, const struct cpu_op *op)
 	it->native_faults++;
 	switch (f->vector) {
 	case EXC_XM:
-		/* The exception flags are set in MXCSR although the instruction did not complete. */
-		memcpy(v->fpu.fx + 24, &f->mxcsr, 4);
+		/* MXCSR has the exception flags already. */
 		if (!(v->cr4 & CR4_OSXMMEXCPT))
 			cpu_ud(v);
 		cpu_raise(v, EXC_XM);
@@ -621,6 +620,35 @@ static bool stays_in_block(ZydisMnemonic m)
 	}
 }
 
+/* FXSAVE, XRSTOR and their kin find MXCSR in the vCPU, and may change it there. */
+static void op_with_mxcsr(struct vcpu *v, const struct cpu_op *op)
+{
+	store_mxcsr(v->fpu.fx + FX_MXCSR);
+	cpu_emulate_fn(op->mnemonic)(v, op);
+	load_mxcsr(v->fpu.fx + FX_MXCSR);
+}
+
+static bool moves_mxcsr(ZydisMnemonic m)
+{
+	switch (m) {
+	case ZYDIS_MNEMONIC_FXSAVE:
+	case ZYDIS_MNEMONIC_FXSAVE64:
+	case ZYDIS_MNEMONIC_FXRSTOR:
+	case ZYDIS_MNEMONIC_FXRSTOR64:
+	case ZYDIS_MNEMONIC_XSAVE:
+	case ZYDIS_MNEMONIC_XSAVE64:
+	case ZYDIS_MNEMONIC_XSAVEC:
+	case ZYDIS_MNEMONIC_XSAVEC64:
+	case ZYDIS_MNEMONIC_XSAVEOPT:
+	case ZYDIS_MNEMONIC_XSAVEOPT64:
+	case ZYDIS_MNEMONIC_XRSTOR:
+	case ZYDIS_MNEMONIC_XRSTOR64:
+		return true;
+	default:
+		return false;
+	}
+}
+
 static cpu_op_fn select_emulated(struct cpu_op *op, enum x86_mode mode)
 {
 	bool plain_reg = op->map == 0 && op->opcode >= 0x50 && op->opcode <= 0x5f;
@@ -629,6 +657,8 @@ static cpu_op_fn select_emulated(struct cpu_op *op, enum x86_mode mode)
 		return op->opcode < 0x58 ? op_push64 : op_pop64;
 	if (!stays_in_block(op->mnemonic))
 		op->flags |= OP_END;
+	if (moves_mxcsr(op->mnemonic))
+		return op_with_mxcsr;
 	return cpu_emulate_fn(op->mnemonic);
 }
 

@@ -3,12 +3,13 @@
  *
  *   entry: rdi = vCPU, rsi = memory operand (or nothing)
  *   mov S, rdi / mov M, rsi       when the instruction itself names those registers
- *   fxrstor64 [S + fx]            x87 and MMX only
- *   ldmxcsr [S + mxcsr]           when it may use MXCSR
+ *   stmxcsr, fxrstor64 [S + fx]   x87 and MMX only
  *   vector and mask loads, status flags, general registers
  *   THE INSTRUCTION               memory operand [M]
  *   the same back, for what it writes
  *   xor eax, eax / ret
+ *
+ * MXCSR is the guest's own all the time that run() runs (native.c); only FXRSTOR needs it in the image.
  *
  * S and M are registers that the instruction does not name. All 64 bits of a general register and all of a vector
  * register are loaded and stored, so partial writes keep what hardware keeps.
@@ -96,10 +97,10 @@ bool thunks_contain(const struct thunks *t, uint64_t addr)
 struct usage {
 	uint32_t gpr_in, gpr_out, vec_in, vec_out;
 	uint8_t k_in, k_out;
-	bool fx, mxcsr, flags_in, flags_out, mem;
+	bool fx, flags_in, flags_out, mem;
 };
 
-static void use_register(struct usage *u, const ZydisDecodedOperand *o, ZydisMachineMode mode)
+static void use_register(struct usage *u, const ZydisDecodedOperand *o)
 {
 	ZydisRegister r = o->reg.value;
 	unsigned id = (unsigned)ZydisRegisterGetId(r);
@@ -110,7 +111,9 @@ static void use_register(struct usage *u, const ZydisDecodedOperand *o, ZydisMac
 	case ZYDIS_REGCLASS_GPR16:
 	case ZYDIS_REGCLASS_GPR32:
 	case ZYDIS_REGCLASS_GPR64:
-		id = (unsigned)ZydisRegisterGetId(ZydisRegisterGetLargestEnclosing(mode, r));
+		/* As in 64-bit code, since a needless W makes Zydis name RAX in 32-bit code too. */
+		r = ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, r);
+		id = (unsigned)ZydisRegisterGetId(r);
 		u->gpr_in |= 1u << id;
 		u->gpr_out |= write ? 1u << id : 0;
 		break;
@@ -158,12 +161,11 @@ static struct usage analyse(const struct cpu_op *op, const struct insn *insn)
 
 	for (unsigned i = 0; i < z->operand_count; i++)
 		if (insn->op[i].type == ZYDIS_OPERAND_TYPE_REGISTER)
-			use_register(&u, &insn->op[i], z->machine_mode);
+			use_register(&u, &insn->op[i]);
 	if (z->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX && z->avx.mask.reg > ZYDIS_REGISTER_K0)
 		u.k_in |= (uint8_t)(1u << ZydisRegisterGetId(z->avx.mask.reg));
 	if (op->fpu == FPU_X87 || op->fpu == FPU_WAIT || op->fpu == FPU_MMX)
 		u.fx = true;
-	u.mxcsr = (op->flags & OP_FP) && !u.fx;
 	if (z->cpu_flags) {
 		u.flags_out = z->cpu_flags->modified | z->cpu_flags->set_0 | z->cpu_flags->set_1 | z->cpu_flags->undefined;
 		u.flags_in = z->cpu_flags->tested || (u.flags_out && !writes_all_flags(z->mnemonic));
@@ -245,7 +247,7 @@ static void emit_mask(struct emitter *e, unsigned reg, bool store) /* KMOVQ */
 	emit_state(e, reg, offsetof(struct vcpu, fpu.k) + reg * 8);
 }
 
-/* FXSAVE64 (0F AE /0), FXRSTOR64 (/1), LDMXCSR (/2), STMXCSR (/3) of the state */
+/* FXSAVE64 (0F AE /0), FXRSTOR64 (/1), STMXCSR (/3) of the state */
 static void emit_0fae(struct emitter *e, unsigned ext, size_t off)
 {
 	emit(e, rex(ext <= 1, 0, e->s));
@@ -313,10 +315,10 @@ static void emit_load(struct emitter *e, const struct usage *u, enum vector_widt
 		emit_mov(e, e->m, R_SI);
 	if (e->s != R_DI)
 		emit_mov(e, e->s, R_DI);
-	if (u->fx)
+	if (u->fx) {
+		emit_0fae(e, 3, offsetof(struct vcpu, fpu.fx) + 24);
 		emit_0fae(e, 1, offsetof(struct vcpu, fpu.fx));
-	if (u->mxcsr)
-		emit_0fae(e, 2, offsetof(struct vcpu, fpu.fx) + 24);
+	}
 	for (unsigned i = 0; i < 32; i++)
 		if (u->vec_in >> i & 1)
 			emit_vector(e, width, i, false);
@@ -352,14 +354,10 @@ static void emit_store(struct emitter *e, const struct usage *u, enum vector_wid
 	for (unsigned i = 0; i < 8; i++)
 		if (u->k_out >> i & 1)
 			emit_mask(e, i, true);
-	if (u->mxcsr)
-		emit_0fae(e, 3, offsetof(struct vcpu, fpu.fx) + 24);
 	if (u->fx) {
 		emit_0fae(e, 0, offsetof(struct vcpu, fpu.fx));
 		emit_bytes(e, fninit, sizeof(fninit));
 	}
-	if (u->mxcsr || u->fx)
-		emit_0fae(e, 2, offsetof(struct vcpu, native_mxcsr));
 	if (u->vec_in && width != VEC_SSE)
 		emit_bytes(e, vzeroupper, sizeof(vzeroupper));
 	emit_bytes(e, leave_ok, sizeof(leave_ok));
@@ -388,8 +386,25 @@ static void emit_prefixes(struct emitter *e, const struct cpu_op *op, const stru
 		emit(e, 0x66);
 }
 
+/* Whether VEX.W or EVEX.W would choose the width of a general register, or of memory in its place. */
 static bool names_gpr(const struct insn *insn)
 {
+	switch (insn->z.mnemonic) {
+	case ZYDIS_MNEMONIC_VPCMPESTRI:
+	case ZYDIS_MNEMONIC_VPCMPESTRM:
+	case ZYDIS_MNEMONIC_VMOVD:
+	case ZYDIS_MNEMONIC_VPINSRD:
+	case ZYDIS_MNEMONIC_VPEXTRD:
+	case ZYDIS_MNEMONIC_VCVTSI2SS:
+	case ZYDIS_MNEMONIC_VCVTSI2SD:
+	case ZYDIS_MNEMONIC_VCVTSI2SH:
+	case ZYDIS_MNEMONIC_VCVTUSI2SS:
+	case ZYDIS_MNEMONIC_VCVTUSI2SD:
+	case ZYDIS_MNEMONIC_VCVTUSI2SH:
+		return true;
+	default:
+		break;
+	}
 	for (unsigned i = 0; i < insn->z.operand_count; i++) {
 		const ZydisDecodedOperand *o = &insn->op[i];
 
@@ -532,11 +547,17 @@ void *thunk_get(struct thunks *t, const struct cpu_op *op, const struct insn *in
 	struct usage u = analyse(op, insn);
 	struct emitter e = {.n = 0};
 	bool mem = u.mem;
+	/*
+	 * A legacy-encoded instruction touches the low 128 bits only, and costs hundreds of cycles while the rest of
+	 * any register is in use: it gets XMM moves, and every other thunk ends with VZEROUPPER.
+	 */
+	bool legacy = insn->z.encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY;
+	enum vector_width width = legacy ? VEC_SSE : t->width;
 
 	if (!choose_registers(&e, &u))
 		return NULL;
-	emit_load(&e, &u, t->width);
+	emit_load(&e, &u, width);
 	emit_instruction(&e, op, insn, mode, mem);
-	emit_store(&e, &u, t->width);
+	emit_store(&e, &u, width);
 	return e.n < THUNK_MAX ? intern(t, &e) : NULL;
 }
