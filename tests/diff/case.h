@@ -171,9 +171,9 @@ void engine_side_run(struct engine_side *e, const struct diff_case *c, struct di
 /* compare.c: whether results agree; writes the differences to out when it is not NULL. */
 struct diff_verdict {
 	bool mismatch;
-	bool undefined; /* they differ in undefined flags alone */
-	bool excused;	/* ... in what excuse.c allows alone */
-	char field[32]; /* the first that differs */
+	bool undefined;         /* they differ in undefined flags alone */
+	bool excused;           /* ... in what excuse.c allows alone */
+	char field[32];         /* the first that differs */
 	ZydisMnemonic mnemonic; /* of a mismatch: the instruction that faulted, or the first one */
 };
 struct diff_verdict case_compare(const struct diff_shared *sh, const struct diff_case *c,
@@ -183,8 +183,8 @@ struct diff_verdict case_compare(const struct diff_shared *sh, const struct diff
  * a. */
 struct diff_excuse {
 	ZydisMnemonic mnemonic; /* to blame for what still differs */
-	bool whole;		/* the rest cannot be compared */
-	uint64_t free_at;	/* memory that may hold anything */
+	bool whole;             /* the rest cannot be compared */
+	uint64_t free_at;       /* memory that may hold anything */
 	unsigned free_len;
 };
 struct diff_excuse case_excuse(const struct diff_case *c, const struct diff_result *a,

@@ -1,7 +1,7 @@
 /*
  * compare.c - whether two results of a case agree.
  *
- * Left out, with the reason:
+ * Left out, with the reason (and in excuse.c what faulting instructions may do as they like):
  * - RF in saved RFLAGS: which faults set it differs between vendors, and Linux shows its own.
  * - Bits 63..32 of registers after 32-bit code: undefined by the architecture.
  * - The P bit of a page fault beyond user space: Linux always reports it set, to hide its mappings.

@@ -1,6 +1,7 @@
 /*
- * excuse.c - what an implementation may choose when an instruction faults: the manuals leave it open, or Intel's and
- * AMD's CPUs differ. Where the results differ in just that, the engine's is made to agree.
+ * excuse.c - what an implementation may choose when an instruction faults: the manuals leave it
+ * open, or Intel's and AMD's CPUs differ. Where the results differ in just that, the engine's is
+ * made to agree.
  */
 #include <string.h>
 
@@ -28,8 +29,8 @@ static bool uses_mmx(const struct insn *in)
 }
 
 /*
- * An MMX instruction sets TOP to 0 and all tags to valid: whether it has done so when it faults is not said. The
- * FXSAVE image counts registers from TOP, so that they move.
+ * An MMX instruction sets TOP to 0 and all tags to valid: whether it has done so when it faults is
+ * not said. The FXSAVE image counts registers from TOP, so that they move.
  */
 static void excuse_mmx(const struct diff_fpu *a, struct diff_fpu *b)
 {
@@ -84,7 +85,8 @@ static uint64_t register_value(const struct diff_result *a, ZydisRegister r, uin
 	return a->gpr[ZydisRegisterGetId(r) & 15];
 }
 
-static uint64_t segment_base(const struct diff_case *c, const struct diff_result *a, ZydisRegister r)
+static uint64_t segment_base(const struct diff_case *c, const struct diff_result *a,
+			     ZydisRegister r)
 {
 	if (r == ZYDIS_REGISTER_FS)
 		return c->mode == X86_MODE_64 ? a->fs_base : DIFF_FS32_BASE;
@@ -107,8 +109,7 @@ static bool find_operand(const struct diff_case *c, const struct diff_result *a,
 		const ZydisDecodedOperand *o = &in->op[i];
 		uint64_t ea, mask;
 
-		if (o->type != ZYDIS_OPERAND_TYPE_MEMORY ||
-		    o->mem.type == ZYDIS_MEMOP_TYPE_VSIB)
+		if (o->type != ZYDIS_OPERAND_TYPE_MEMORY || o->mem.type == ZYDIS_MEMOP_TYPE_VSIB)
 			continue;
 		mask = ~0ULL >> (64 - in->z.address_width);
 		if (is_stack(o))
@@ -121,7 +122,8 @@ static bool find_operand(const struct diff_case *c, const struct diff_result *a,
 		out->wrap = mask;
 		out->len = o->size / 8;
 		out->any_order = is_masked(in);
-		if (in->z.mnemonic == ZYDIS_MNEMONIC_RET && in->z.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR) {
+		if (in->z.mnemonic == ZYDIS_MNEMONIC_RET &&
+		    in->z.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR) {
 			out->any_order = true;
 			out->len = in->z.operand_width / 8 * 2;
 		}
@@ -163,17 +165,23 @@ static bool in_pieces(const struct insn *in, const struct operand *o)
 	}
 }
 
-static bool addresses(uint8_t vector)
+static bool of_access(uint8_t vector)
 {
-	return vector == EXC_PF || vector == EXC_GP || vector == EXC_SS;
+	return vector == EXC_PF || vector == EXC_GP || vector == EXC_SS || vector == EXC_AC;
 }
 
-/* Across the end of canonical addresses: one part of the operand has a page fault, another #GP or #SS. */
-static void excuse_edge(const struct operand *o, const struct diff_result *a, struct diff_result *b)
+/*
+ * Which of several faults comes first: those of an operand's parts across the end of canonical
+ * addresses; those of CALL's target and of its push.
+ */
+static void excuse_order(const struct insn *in, const struct operand *o,
+			 const struct diff_result *a, struct diff_result *b)
 {
 	bool crosses = (o->lin ^ (o->lin + o->len - 1)) >> 47;
 
-	if (!crosses || a->vector == b->vector || !addresses(a->vector) || !addresses(b->vector))
+	if (a->vector == b->vector || !of_access(a->vector) || !of_access(b->vector))
+		return;
+	if (in->z.mnemonic != ZYDIS_MNEMONIC_CALL && !(crosses && in_pieces(in, o)))
 		return;
 	b->vector = a->vector;
 	b->error = a->error;
@@ -216,8 +224,7 @@ static void excuse_fault(const struct diff_case *c, const struct insn *in,
 	excuse_partial(in, a, b, x);
 	if (!find_operand(c, a, in, &o))
 		return;
-	if (in_pieces(in, &o))
-		excuse_edge(&o, a, b);
+	excuse_order(in, &o, a, b);
 	if (o.any_order)
 		excuse_masked(&o, a, b);
 	/* The first part of a store of ten bytes to two pages may have been made. */
@@ -228,8 +235,9 @@ static void excuse_fault(const struct diff_case *c, const struct insn *in,
 }
 
 /*
- * An operand that runs over the end of a 4 GiB segment may fault or wrap (SDM vol. 3, 5.3). And one of several
- * parts, with 32-bit addresses in 64-bit code: whether each part's address wraps is not said.
+ * An operand that runs over the end of a 4 GiB segment may fault or wrap (SDM vol. 3, 5.3). And one
+ * of several parts, with 32-bit addresses in 64-bit code: whether each part's address wraps is not
+ * said.
  */
 static bool excuse_wrap(const struct diff_case *c, const struct insn *in,
 			const struct diff_result *f, const struct diff_result *a,
@@ -270,8 +278,8 @@ static bool excuse_return(const struct diff_case *c, const struct insn *in,
 }
 
 /*
- * MASKMOVDQU and its kin may fault although no byte is active (SDM vol. 2), and so in an earlier round of a loop
- * than the engine, if it does at all.
+ * MASKMOVDQU and its kin may fault although no byte is active (SDM vol. 2), and so in an earlier
+ * round of a loop than the engine, if it does at all.
  */
 static bool excuse_maskmov(const struct diff_case *c, const struct diff_result *a,
 			   const struct diff_result *b)
@@ -281,7 +289,14 @@ static bool excuse_maskmov(const struct diff_case *c, const struct diff_result *
 	return a->rip != b->rip || (c->kind == DIFF_SEQUENCE && a->gpr[R_CX] != b->gpr[R_CX]);
 }
 
-/* What follows an instruction that faults on one side, and is excused, cannot be compared. f: a or b. */
+/* The native side has a page of its own, which is absent in the guest. */
+static bool hits_harness(const struct diff_result *b)
+{
+	return b->outcome == OUT_FAULT && b->vector == EXC_PF && b->cr2 - DIFF_CTX < DIFF_CTX_SIZE;
+}
+
+/* What follows an instruction that faults on one side, and is excused, cannot be compared. f: a or
+ * b. */
 static bool excuse_rest(const struct diff_case *c, const struct insn *in,
 			const struct diff_result *f, const struct diff_result *a,
 			const struct diff_result *b)
@@ -290,7 +305,7 @@ static bool excuse_rest(const struct diff_case *c, const struct insn *in,
 		return true;
 	if (a->rip == b->rip && a->outcome == b->outcome && a->vector == b->vector)
 		return false;
-	return excuse_wrap(c, in, f, a, b) || excuse_return(c, in, a, b);
+	return excuse_wrap(c, in, f, a, b) || excuse_return(c, in, a, b) || hits_harness(b);
 }
 
 /* How many bits of an address the x87 pointers hold is the implementation's: 48 at least. */

@@ -78,8 +78,9 @@ static void report(struct run *run, const struct diff_case *c, const struct diff
 		return;
 	if (run->reported++ >= run->opt.max_report)
 		return;
-	printf("MISMATCH %s: --seed %" PRIu64 " --case %" PRIu64 "%s%s\n", mnemonic_name(v->mnemonic),
-	       run->opt.seed, c->number, c->mode == X86_MODE_64 ? "" : " (32-bit)",
+	printf("MISMATCH %s: --seed %" PRIu64 " --case %" PRIu64 "%s%s\n",
+	       mnemonic_name(v->mnemonic), run->opt.seed, c->number,
+	       c->mode == X86_MODE_64 ? "" : " (32-bit)",
 	       c->flags & CASE_INVALID ? " (invalid)" : "");
 	case_disassemble(c, stdout);
 	case_compare(run->sh, c, a, b, stdout);
