@@ -53,6 +53,7 @@ struct local_apic {
 	/* IA32_TSC_DEADLINE. The value is in guest TSC ticks. */
 	uint64_t (*get_deadline)(void *ctx);
 	void (*set_deadline)(void *ctx, uint64_t tsc);
+	void (*tsc_changed)(void *ctx); /* the guest moved its TSC; may be NULL */
 	void *ctx;
 };
 

@@ -93,7 +93,7 @@ static unsigned translate(struct vcpu *v, unsigned seg, uint64_t lin, unsigned l
 
 	if (!canonical(lin) || !canonical(lin + len - 1))
 		raise_segment(v, seg);
-	if (seg != S_COUNT)
+	if (mode == MMU_USER) /* not for what is done on the system's behalf: descriptors, an inner stack */
 		check_alignment(v, lin, len);
 	if (!cpu_long(v))
 		second &= 0xffffffff;

@@ -48,7 +48,7 @@ static void reset_fpu(struct vcpu *v)
 
 static void reset_msrs(struct vcpu *v)
 {
-	v->efer = v->star = v->lstar = v->cstar = v->sfmask = v->kernel_gs_base = 0;
+	v->star = v->lstar = v->cstar = v->sfmask = v->kernel_gs_base = 0;
 	v->sysenter_cs = v->sysenter_esp = v->sysenter_eip = 0;
 	v->tsc_aux = v->spec_ctrl = v->debugctl = 0;
 	v->pat = 0x0007040600070406;
@@ -62,7 +62,8 @@ static void reset_msrs(struct vcpu *v)
 	v->kvm_system_time = v->kvm_wall_clock = v->kvm_steal_time = v->kvm_pv_eoi = 0;
 }
 
-void vcpu_reset(struct vcpu *v)
+/* What RESET# and INIT# have in common (SDM vol. 3, table 9-1): not the FPU, XCR0, or any MSR but EFER. */
+void cpu_init_state(struct vcpu *v)
 {
 	memset(v->gpr, 0, sizeof(v->gpr));
 	v->gpr[R_DX] = 0x00a10f10; /* family, model, stepping */
@@ -72,8 +73,8 @@ void vcpu_reset(struct vcpu *v)
 	v->sys_flags = 0;
 	v->inhibit_rip = NO_RIP;
 	v->inhibit_debug = v->halted = v->nmi_blocked = v->in_rep = v->db_fault = false;
-	v->wait_sipi = false;
-	v->request &= CPU_REQ_STOP;
+	v->wait_sipi = v->soft_int_pending = false;
+	v->ext = 0;
 	v->pending_db = 0;
 	for (unsigned s = 0; s < S_COUNT; s++)
 		cpu_set_segment(v, s, 0, 0, 0xffff, SEG_P | SEG_S | SEG_RW | SEG_ACCESSED);
@@ -85,14 +86,21 @@ void vcpu_reset(struct vcpu *v)
 	v->gdt_limit = v->idt_limit = 0xffff;
 	v->cr0 = CR0_CD | CR0_NW | CR0_ET;
 	v->cr2 = v->cr3 = v->cr4 = 0;
-	v->xcr0 = XCR0_X87;
+	v->efer = 0;
 	memset(v->dr, 0, sizeof(v->dr));
 	v->dr6 = 0xffff0ff0;
 	v->dr7 = 0x400;
-	reset_msrs(v);
-	reset_fpu(v);
 	cpu_update_breakpoints(v);
 	cpu_state_changed(v);
+}
+
+void vcpu_reset(struct vcpu *v)
+{
+	v->request &= CPU_REQ_STOP;
+	v->xcr0 = XCR0_X87;
+	reset_msrs(v);
+	reset_fpu(v);
+	cpu_init_state(v);
 }
 
 void vcpu_request(struct vcpu *v, uint32_t bits)

@@ -31,6 +31,7 @@ struct fpu_state {
 struct cpu_event {
 	uint8_t vector;
 	bool has_error;
+	bool external; /* an interrupt from the APIC or the 8259, whatever its vector */
 	bool software; /* INT n, INT3, INTO: saved RIP is after the instruction, gate DPL is checked */
 	uint32_t error;
 };
@@ -72,6 +73,8 @@ struct vcpu {
 	uint8_t sipi_vector;
 	bool in_rep;         /* between two iterations of a repeated string instruction */
 	uint64_t soft_int_rip; /* of the INT n being delivered: where a fault of its delivery is reported */
+	bool soft_int_pending; /* its delivery has not reached another task yet */
+	uint8_t ext;           /* EXT in error codes: 1 while an event is delivered that no instruction asked for */
 	bool db_fault;       /* the #DB being raised is an instruction breakpoint's */
 	uint64_t pending_db; /* DR6 bits of debug traps to deliver after the current instruction */
 

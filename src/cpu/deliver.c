@@ -11,6 +11,7 @@
 #include "cpu/system.h"
 
 #define NO_RIP (~0ULL)
+#define MAX_NESTED 16 /* benign exceptions may nest; hardware would go on for ever */
 
 struct gate {
 	uint16_t sel;
@@ -69,7 +70,7 @@ static void check_gate(struct vcpu *v, const struct cpu_event *e, const struct g
 static uint64_t pushed_flags(const struct vcpu *v, const struct cpu_event *e)
 {
 	uint64_t flags = cpu_rflags(v);
-	bool fault = !e->software && e->vector < 32 && e->vector != EXC_NMI && e->vector != EXC_DB &&
+	bool fault = !e->software && !e->external && e->vector < 32 && e->vector != EXC_NMI && e->vector != EXC_DB &&
 		     e->vector != EXC_BP && e->vector != EXC_OF && e->vector != EXC_DF && e->vector != EXC_MC;
 
 	if (fault || v->in_rep)
@@ -255,12 +256,14 @@ static void deliver_once(struct vcpu *v, const struct cpu_event *e)
 	}
 	g = read_gate(v, e);
 	check_gate(v, e, &g);
-	if (g.type == DESC_TASK_GATE)
+	if (g.type == DESC_TASK_GATE) {
+		v->sys_flags |= (uint32_t)pushed_flags(v, e) & FLAG_RF; /* into the old task's image */
 		cpu_task_switch(v, g.sel, e->software ? TASK_SOFT_GATE : TASK_GATE, v->rip, e->has_error, e->error);
-	else if (cpu_long(v))
+	} else if (cpu_long(v)) {
 		deliver_long(v, e, &g);
-	else
+	} else {
 		deliver_protected(v, e, &g);
+	}
 }
 
 static bool contributory(unsigned vector)
@@ -271,7 +274,7 @@ static bool contributory(unsigned vector)
 /* Table 6-5: what a second exception during the delivery of a first one becomes; false for shutdown. */
 static bool combine(struct vcpu *v, const struct cpu_event *first, struct cpu_event *second)
 {
-	bool hard = !first->software && first->vector < 32;
+	bool hard = !first->software && !first->external && first->vector < 32;
 
 	if (hard && first->vector == EXC_DF)
 		return false;
@@ -293,23 +296,26 @@ bool cpu_deliver(struct vcpu *v, const struct cpu_event *event)
 {
 	jmp_buf saved;
 	volatile bool done = false;
+	volatile unsigned rounds = 0;
 	struct cpu_event e = *event;
 	struct cpu_event *volatile cur = &e;
 
 	memcpy(saved, v->fault_jmp, sizeof(saved));
-	if (e.vector < 32)
+	if (e.vector < 32 && !e.external)
 		v->exceptions[e.vector]++;
 	else
 		v->interrupts++;
 	if (_setjmp(v->fault_jmp)) {
 		struct cpu_event second = v->event;
 
-		if (!combine(v, cur, &second)) {
+		v->ext = 0;
+		/* A handler whose own delivery always faults would loop here for ever. */
+		if (!combine(v, cur, &second) || ++rounds > MAX_NESTED) {
 			describe_shutdown(v, cur);
 			memcpy(v->fault_jmp, saved, sizeof(saved));
 			return false;
 		}
-		if (cur->software)
+		if (cur->software && v->soft_int_pending)
 			v->rip = v->soft_int_rip;
 		*cur = second;
 		v->exceptions[second.vector & 31]++;
@@ -318,7 +324,9 @@ bool cpu_deliver(struct vcpu *v, const struct cpu_event *event)
 		if (!(v->cr0 & CR0_PE))
 			cur->has_error = false; /* real mode pushes none */
 		v->db_fault = false;
+		v->ext = !cur->software;
 		deliver_once(v, cur);
+		v->ext = 0;
 		v->in_rep = false;
 		v->inhibit_rip = NO_RIP;
 		v->inhibit_debug = false;
@@ -336,20 +344,16 @@ static bool take_debug_trap(struct vcpu *v)
 	/* DR6: BS, BD and the condition bits are set; B0..B3 of this event only are meaningful. */
 	v->dr6 = (v->dr6 & ~0xfULL) | v->pending_db;
 	v->dr7 &= ~BIT(13); /* GD */
+	v->debugctl &= ~DEBUGCTL_BTF;
 	v->pending_db = 0;
 	return cpu_deliver(v, &e);
 }
 
 static void take_init(struct vcpu *v)
 {
-	uint64_t tsc_adjust = v->tsc_adjust, cr0_cache = v->cr0 & (CR0_CD | CR0_NW);
-	struct fpu_state fpu = v->fpu;
-	uint64_t xcr0 = v->xcr0;
+	uint64_t cr0_cache = v->cr0 & (CR0_CD | CR0_NW);
 
-	vcpu_reset(v); /* INIT keeps the FPU, XCR0, caches and the MSRs that only RESET clears */
-	v->fpu = fpu;
-	v->xcr0 = xcr0;
-	v->tsc_adjust = tsc_adjust;
+	cpu_init_state(v);
 	v->cr0 = cr0_cache | CR0_ET;
 	v->wait_sipi = v->id != 0;
 	cpu_state_changed(v);
@@ -378,7 +382,7 @@ static bool take_nmi(struct vcpu *v)
 
 static bool take_interrupt(struct vcpu *v)
 {
-	struct cpu_event e = {0};
+	struct cpu_event e = {.external = true};
 	int vector;
 
 	cpu_lock(v);

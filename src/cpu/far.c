@@ -184,6 +184,15 @@ static void push_return(struct vcpu *v, unsigned size, uint64_t ret)
 	cpu_set_sp(v, second);
 }
 
+static bool stack_holds(const struct segment *ss, uint64_t at, unsigned size)
+{
+	uint64_t top = ss->attr & SEG_DB ? 0xffffffff : 0xffff;
+
+	if (ss->attr & SEG_EXPAND_DOWN)
+		return at > ss->limit && at + size - 1 <= top;
+	return at + size - 1 <= ss->limit;
+}
+
 /* A call gate to more privilege: a new stack from the TSS, parameters copied. */
 static void call_inner(struct vcpu *v, const struct call_gate *g, uint64_t ret)
 {
@@ -212,9 +221,10 @@ static void call_inner(struct vcpu *v, const struct call_gate *g, uint64_t ret)
 	do {                                                                                               \
 		uint64_t pushed = (val);                                                                   \
 		at = (at - g->size) & mask;                                                                \
-		if (!cpu_long(v) && at + g->size - 1 > ss.limit && !(ss.attr & SEG_EXPAND_DOWN))           \
+		if (!cpu_long(v) && !stack_holds(&ss, at, g->size))                                        \
 			cpu_raise_error(v, EXC_SS, ss.sel & ~3u);                                          \
-		cpu_write_slow(v, S_SS, ss.base + at, &pushed, g->size, MMU_KERNEL);                       \
+		cpu_write_slow(v, S_SS, cpu_long(v) ? at : (ss.base + at) & 0xffffffff, &pushed, g->size,  \
+			       MMU_KERNEL);                                                                \
 	} while (0)
 	PUSH_INNER(old_ss.sel);
 	PUSH_INNER(old_sp);
@@ -481,6 +491,7 @@ void cpu_software_interrupt(struct vcpu *v, const struct cpu_op *op, unsigned ve
 	if (v->mode != X86_MODE_64)
 		v->rip &= 0xffffffff;
 	v->soft_int_rip = start;
+	v->soft_int_pending = true;
 	_longjmp(v->fault_jmp, 1);
 }
 

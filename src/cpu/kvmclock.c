@@ -62,8 +62,11 @@ void cpu_kvm_clock_update(struct vcpu *v)
 	if (!(v->kvm_system_time & 1))
 		return;
 	tsc_scale(v->model->tsc_hz, &t.tsc_to_system_mul, &t.tsc_shift);
-	/* Time since the machine's TSC was zero: the same line for every vCPU, so no vCPU's clock is behind another's. */
-	t.tsc_timestamp = 0;
+	/*
+	 * Time since the host's TSC was zero, whatever the guest has written to its own: the same line for every vCPU,
+	 * so no vCPU's clock is behind another's.
+	 */
+	t.tsc_timestamp = (uint64_t)v->tsc_offset;
 	t.system_time = 0;
 	(void)!guest_write(v->mem, GPA(v->kvm_system_time & ~1ULL), &t, sizeof(t));
 }
@@ -76,7 +79,7 @@ void cpu_kvm_wall_clock(struct vcpu *v, uint64_t gpa)
 	uint64_t boot;
 
 	tsc_scale(v->model->tsc_hz, &mul, &shift);
-	boot = clock_ns(CLOCK_REALTIME) - tsc_to_ns(cpu_tsc(v), mul, shift);
+	boot = clock_ns(CLOCK_REALTIME) - tsc_to_ns(cpu_tsc(v) - (uint64_t)v->tsc_offset, mul, shift);
 	w.sec = (uint32_t)(boot / 1000000000);
 	w.nsec = (uint32_t)(boot % 1000000000);
 	(void)!guest_write(v->mem, GPA(gpa), &w, sizeof(w));

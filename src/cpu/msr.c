@@ -193,6 +193,19 @@ int cpu_msr_read(struct vcpu *v, uint32_t msr, uint64_t *val)
 	}
 }
 
+/* What follows the TSC follows it here too: a deadline in TSC ticks, and the clock page's anchor. */
+static void move_tsc(struct vcpu *v, uint64_t delta)
+{
+	v->tsc_adjust += delta;
+	v->tsc_offset += (int64_t)delta;
+	cpu_kvm_clock_update(v);
+	if (v->apic && v->apic->tsc_changed) {
+		cpu_lock(v);
+		v->apic->tsc_changed(v->apic->ctx);
+		cpu_unlock(v);
+	}
+}
+
 int cpu_msr_write(struct vcpu *v, uint32_t msr, uint64_t val)
 {
 	const struct plain_msr *p = find_plain(msr);
@@ -213,12 +226,10 @@ int cpu_msr_write(struct vcpu *v, uint32_t msr, uint64_t val)
 		return apic_msr(v, msr, &val, true);
 	switch (msr) {
 	case MSR_TSC: /* SDM vol. 3, 17.17.3: TSC_ADJUST moves by the same amount */
-		v->tsc_adjust += val - cpu_tsc(v);
-		v->tsc_offset += (int64_t)(val - cpu_tsc(v));
+		move_tsc(v, val - cpu_tsc(v));
 		return 0;
 	case MSR_TSC_ADJUST:
-		v->tsc_offset += (int64_t)(val - v->tsc_adjust);
-		v->tsc_adjust = val;
+		move_tsc(v, val - v->tsc_adjust);
 		return 0;
 	case MSR_EFER:
 		cpu_set_efer(v, val);

@@ -123,7 +123,7 @@ static enum fpu_need fpu_need(const struct insn *insn)
 			return FPU_AVX512;
 		return vector || z->mnemonic == ZYDIS_MNEMONIC_VZEROALL || z->mnemonic == ZYDIS_MNEMONIC_VZEROUPPER ||
 				       z->mnemonic == ZYDIS_MNEMONIC_VLDMXCSR || z->mnemonic == ZYDIS_MNEMONIC_VSTMXCSR ?
-			       FPU_AVX : FPU_NONE;
+			       FPU_AVX : FPU_VEX;
 	}
 	if (vector || z->mnemonic == ZYDIS_MNEMONIC_LDMXCSR || z->mnemonic == ZYDIS_MNEMONIC_STMXCSR)
 		return FPU_SSE;

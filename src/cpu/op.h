@@ -13,7 +13,7 @@ enum {
 };
 
 /* Which state an instruction needs the guest to have enabled (SDM vol. 2, 2.4 and vol. 3, 13.1). */
-enum fpu_need { FPU_NONE, FPU_X87, FPU_WAIT, FPU_MMX, FPU_SSE, FPU_AVX, FPU_AVX512 };
+enum fpu_need { FPU_NONE, FPU_VEX, FPU_X87, FPU_WAIT, FPU_MMX, FPU_SSE, FPU_AVX, FPU_AVX512 };
 
 enum {
 	OP_MEM = 1 << 0,   /* the ModRM (or moffs) operand is memory */

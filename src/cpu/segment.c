@@ -104,12 +104,13 @@ void cpu_check_stack(struct vcpu *v, uint16_t sel, unsigned cpl, unsigned vector
 	struct descriptor d;
 	uint32_t attr;
 
-	desc_fetch_or(v, sel, vector, &d);
+	if (!desc_fetch(v, sel, &d))
+		cpu_raise_error(v, vector, (sel & ~3u) | v->ext);
 	attr = desc_attr(&d);
 	if ((sel & 3) != cpl || seg_dpl(attr) != cpl || !(attr & SEG_S) || (attr & SEG_CODE) || !(attr & SEG_RW))
-		cpu_raise_error(v, vector, sel & ~3u);
+		cpu_raise_error(v, vector, (sel & ~3u) | v->ext);
 	if (!(attr & SEG_P))
-		cpu_raise_error(v, EXC_SS, sel & ~3u);
+		cpu_raise_error(v, EXC_SS, (sel & ~3u) | v->ext);
 	desc_set_accessed(v, &d);
 	desc_to_segment(ss, sel, &d);
 }
@@ -194,7 +195,7 @@ uint64_t cpu_tss_ist(struct vcpu *v, unsigned n)
 	unsigned off = 0x24 + (n - 1) * 8;
 
 	if (off + 7 > v->seg[S_TR].limit)
-		cpu_raise_error(v, EXC_TS, v->seg[S_TR].sel & ~3u);
+		cpu_raise_error(v, EXC_TS, (v->seg[S_TR].sel & ~3u) | v->ext);
 	return cpu_load_sys(v, v->seg[S_TR].base + off, 8);
 }
 
@@ -207,7 +208,7 @@ void cpu_tss_stack(struct vcpu *v, unsigned pl, uint16_t *ss, uint64_t *sp)
 	unsigned last = off + size + (cpu_long(v) ? 0 : 2) - 1;
 
 	if (last > tr->limit)
-		cpu_raise_error(v, EXC_TS, tr->sel & ~3u);
+		cpu_raise_error(v, EXC_TS, (tr->sel & ~3u) | v->ext);
 	*sp = cpu_load_sys(v, tr->base + off, size);
 	*ss = cpu_long(v) ? (uint16_t)pl : (uint16_t)cpu_load_sys(v, tr->base + off + size, 2);
 }

@@ -93,6 +93,8 @@ bool cpu_deliver(struct vcpu *v, const struct cpu_event *event);
 bool cpu_take_pending(struct vcpu *v, bool *stop);
 /* Whether a code breakpoint matches the next instruction: *db gets the DR6 bits. */
 bool cpu_code_breakpoint(struct vcpu *v, uint64_t lin);
+/* The state that INIT leaves; RESET changes more. */
+void cpu_init_state(struct vcpu *v);
 /* Records data and I/O breakpoints that an access hits. */
 void cpu_data_breakpoint(struct vcpu *v, uint64_t lin, unsigned len, bool write);
 void cpu_io_breakpoint(struct vcpu *v, uint16_t port, unsigned len);

@@ -170,6 +170,7 @@ void cpu_task_switch(struct vcpu *v, uint16_t tss_sel, enum task_source source, 
 	if (source != TASK_IRET)
 		set_busy(v, tss_sel, true);
 
+	v->soft_int_pending = false;
 	v->seg[S_TR] = tss;
 	v->seg[S_TR].attr |= 2; /* busy */
 	v->cr0 |= CR0_TS;

@@ -17,6 +17,10 @@ void cpu_check_fpu(struct vcpu *v, enum fpu_need need)
 	switch (need) {
 	case FPU_NONE:
 		return;
+	case FPU_VEX: /* VEX-encoded, but of general registers: not in real and virtual-8086 mode */
+		if (!cpu_protected(v))
+			cpu_ud(v);
+		return;
 	case FPU_X87:
 		if (v->cr0 & (CR0_EM | CR0_TS))
 			cpu_raise(v, EXC_NM);

@@ -173,6 +173,7 @@ void guest_mem_wrote(struct guest_mem *m, gpa_t gpa, uint64_t len)
 
 	if (!r || !m->watcher.wrote)
 		return;
+	atomic_thread_fence(memory_order_seq_cst); /* the store before the look at the marks */
 	from = gpa.v - r->base;
 	to = from + len;
 	for (uint64_t page = align_down(from, GUEST_PAGE_SIZE); page < to; page += GUEST_PAGE_SIZE)

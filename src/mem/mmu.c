@@ -252,6 +252,7 @@ static bool translate(const struct mmu *m, uint64_t va, enum mmu_access access, 
 	r->gpa = GPA(w.gpa);
 	r->writable_now = allowed(&m->regs, &w, MMU_WRITE, mode) && (w.dirty || access == MMU_WRITE);
 	r->device = !guest_ptr(m->mem, r->gpa, 1);
+	r->large = w.page_size > GUEST_PAGE_SIZE;
 	return true;
 }
 
@@ -261,6 +262,7 @@ bool mmu_translate(struct mmu *m, uint64_t va, enum mmu_access access, enum mmu_
 	m->walks++;
 	if (!translate(m, va, access, mode, r, true))
 		return false;
+	m->large |= !r->device && r->large;
 	if (!r->device)
 		fill(m, va, access, mode, r);
 	return true;
@@ -287,11 +289,17 @@ void mmu_flush(struct mmu *m)
 	memset(m->read, 0xff, sizeof(m->read));
 	memset(m->write, 0xff, sizeof(m->write));
 	memset(m->fetch, 0xff, sizeof(m->fetch));
+	m->large = false;
 	m->flushes++;
 }
 
 void mmu_flush_page(struct mmu *m, uint64_t va)
 {
+	/* All of a large page must go (SDM vol. 3, 4.10.4.1), and its fragments do not say that they belong together. */
+	if (m->large) {
+		mmu_flush(m);
+		return;
+	}
 	for (int mode = 0; mode < MMU_MODES; mode++) {
 		m->read[mode][tlb_index(va)].tag = ~0ULL;
 		m->write[mode][tlb_index(va)].tag = ~0ULL;

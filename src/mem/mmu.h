@@ -45,6 +45,7 @@ struct mmu {
 	struct mmu_regs regs;
 	struct guest_mem *mem;
 	uint64_t watched[4]; /* linear pages with data breakpoints: never cached; ~0 when unused */
+	bool large; /* a fragment of a page larger than 4 KiB may be cached */
 	uint64_t walks, flushes;
 };
 
@@ -53,6 +54,7 @@ struct mmu_result {
 	uint32_t error;     /* page-fault error code when the walk failed */
 	bool writable_now;  /* a later write in the same mode needs no walk: permitted and already dirty */
 	bool device;        /* not RAM */
+	bool large;         /* from a page larger than 4 KiB */
 };
 
 void mmu_init(struct mmu *m, struct guest_mem *mem);

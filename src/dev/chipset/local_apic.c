@@ -277,6 +277,11 @@ void local_apic_set_virtual_wire(struct lapic *l)
 	lapic_update(l);
 }
 
+static void tsc_changed(void *ctx)
+{
+	local_apic_tsc_changed(ctx);
+}
+
 int local_apic_new(struct lapic **out, const struct local_apic_config *cfg, struct err *err)
 {
 	struct lapic *l;
@@ -298,6 +303,7 @@ int local_apic_new(struct lapic **out, const struct local_apic_config *cfg, stru
 		.msr_write = lapic_msr_write,
 		.get_deadline = lapic_deadline_get,
 		.set_deadline = lapic_deadline_set,
+		.tsc_changed = tsc_changed,
 		.ctx = l,
 	};
 	ret = apic_bus_attach(cfg->bus, l, err);

@@ -41,6 +41,7 @@ static void bury(struct interp *it, struct block *b)
 	it->stale = true;
 	it->generation++;
 	it->blocks_dropped++;
+	it->block_bytes -= sizeof(*b) + b->n_ops * sizeof(struct cpu_op);
 }
 
 void block_free_dropped(struct interp *it)
@@ -76,9 +77,9 @@ static void wrote_page(struct interp *it, uint64_t page, uint64_t from, uint64_t
 	struct code_page **slot = page_slot(it, page), *p = *slot;
 	struct block **b;
 
-	if (!p)
-		return;
 	guest_code_clear(it->v->mem, GPA(page));
+	if (!p)
+		return; /* only blocks that cross into the next page began here */
 	for (b = &p->blocks; *b;) {
 		struct block *blk = *b;
 
@@ -156,27 +157,17 @@ static bool ends_block(const struct cpu_op *op)
 	return op->flags & OP_END;
 }
 
-/* Decodes one instruction into op. Returns what the decoder said; thunk memory running out sets it->failed. */
-static void finish_op(struct interp *it, struct cpu_op *op, enum decode_result result, const struct insn *insn)
+/* Makes op of a decoded instruction (or of what is none). false: there was no room for its thunk. */
+static bool finish_op(struct interp *it, struct cpu_op *op, enum decode_result result, const struct insn *insn)
 {
 	struct vcpu *v = it->v;
 
 	if (result != DECODE_OK || !cpu_model_allows(v->model, &insn->z)) {
 		op_select_fault(op, result == DECODE_OK ? DECODE_INVALID : result);
-		return;
+		return true;
 	}
 	cpu_op_init(op, insn, v->mode);
-	if (!op_select(it, op, insn, v->mode))
-		return;
-	/* Thunks are full: start over with an empty arena. What runs now is stale and ends after this. */
-	block_drop_all(it);
-	thunks_reset(it->thunks);
-	if (op_select(it, op, insn, v->mode)) {
-		snprintf(v->stop_reason, sizeof(v->stop_reason), "cannot make a thunk for %s",
-			 ZydisMnemonicGetString(insn->z.mnemonic));
-		it->failed = true;
-		op_select_fault(op, DECODE_INVALID);
-	}
+	return !op_select(it, op, insn, v->mode);
 }
 
 static void hook(struct interp *it, struct block *b)
@@ -200,83 +191,113 @@ static void hook(struct interp *it, struct block *b)
 	(*slot)->blocks = b;
 }
 
-static struct block *block_alloc(struct interp *it, unsigned ops)
-{
-	struct block *b = calloc(1, sizeof(*b) + ops * sizeof(struct cpu_op));
+/* A block in the making. */
+struct decoding {
+	struct cpu_op op[BLOCK_MAX_OPS];
+	unsigned n, len; /* ops and bytes */
+	bool crosses;
+	uint8_t bytes[X86_INSN_MAX]; /* of a crossing instruction */
+};
 
-	if (!b) {
-		snprintf(it->v->stop_reason, sizeof(it->v->stop_reason), "out of host memory");
-		it->failed = true;
+/* Decodes from gpa to the end of a block. false: thunk memory is full, and what has been decoded is void. */
+static bool decode_ops(struct interp *it, uint64_t lin, uint64_t gpa, struct decoding *d)
+{
+	struct vcpu *v = it->v;
+	unsigned room = (unsigned)(GUEST_PAGE_SIZE - (gpa & 0xfff));
+
+	d->n = d->len = 0;
+	d->crosses = false;
+	while (d->n < BLOCK_MAX_OPS && d->len < room && !d->crosses) {
+		uint8_t bytes[X86_INSN_MAX];
+		unsigned have = (unsigned)min_u64(X86_INSN_MAX, room - d->len);
+		struct cpu_op *op = &d->op[d->n];
+		struct insn insn;
+		enum decode_result r;
+
+		fetch_bytes(v, gpa + d->len, bytes, have);
+		r = insn_decode(&it->decoder, v->mode, bytes, have, &insn);
+		if (r == DECODE_SHORT) {
+			if (d->n)
+				break;
+			r = decode_crossing(it, lin, gpa, room, &insn, d->bytes);
+			d->crosses = true;
+		}
+		if (!finish_op(it, op, r, &insn))
+			return false;
+		d->n++;
+		/* What is no instruction depends on all the bytes that were looked at. */
+		d->len += r == DECODE_OK ? insn.z.length : have;
+		if (ends_block(op))
+			break;
 	}
-	return b;
+	return true;
+}
+
+/* Marks what may be decoded at gpa; before its bytes are read: see mem.c. */
+static void mark(struct interp *it, uint64_t gpa)
+{
+	uint64_t room = GUEST_PAGE_SIZE - (gpa & 0xfff);
+	bool first = !guest_code_lines(it->v->mem, GPA(gpa));
+
+	guest_code_mark(it->v->mem, GPA(gpa), min_u64(room, BLOCK_MAX_OPS * X86_INSN_MAX));
+	if (first) /* a marked page has no write entries */
+		mmu_protect_code(&it->v->mmu, GPA(align_down(gpa, GUEST_PAGE_SIZE)));
+}
+
+void block_reset_all(struct interp *it)
+{
+	block_drop_all(it);
+	thunks_reset(it->thunks);
+}
+
+/* For the rest of this instruction only: freed at the loop's next top. */
+static void use_once(struct interp *it, struct block *b)
+{
+	b->next = it->graveyard;
+	it->graveyard = b;
+	it->stale = true;
 }
 
 static struct block *decode_block(struct interp *it, uint64_t lin, uint64_t gpa)
 {
-	struct vcpu *v = it->v;
-	unsigned room = (unsigned)(GUEST_PAGE_SIZE - (gpa & 0xfff)), at = 0, n = 0;
-	struct cpu_op ops[BLOCK_MAX_OPS];
-	uint8_t crossing[X86_INSN_MAX];
-	bool crosses = false, ram = guest_ptr(v->mem, GPA(gpa), room);
-	struct insn insn;
+	bool ram = guest_ptr(it->v->mem, GPA(gpa), 1);
+	struct decoding d;
 	struct block *b;
-	enum decode_result r;
-	uint64_t dropped = it->blocks_dropped;
 
-	if (ram) { /* marked before the bytes are read: see mem.c */
-		bool first = !guest_code_lines(v->mem, GPA(gpa));
-
-		guest_code_mark(v->mem, GPA(gpa), min_u64(room, BLOCK_MAX_OPS * X86_INSN_MAX));
-		if (first) /* a marked page has no write entries */
-			mmu_protect_code(&v->mmu, GPA(align_down(gpa, GUEST_PAGE_SIZE)));
+	if (it->block_bytes > BLOCK_BYTES_MAX)
+		block_reset_all(it);
+	if (ram)
+		mark(it, gpa);
+	if (!decode_ops(it, lin, gpa, &d)) {
+		/* Start over with nothing: an empty arena holds any block. */
+		block_reset_all(it);
+		if (ram)
+			mark(it, gpa);
+		if (!decode_ops(it, lin, gpa, &d))
+			goto fail;
 	}
-	while (n < BLOCK_MAX_OPS && at < room) {
-		uint8_t bytes[X86_INSN_MAX];
-		unsigned have = (unsigned)min_u64(X86_INSN_MAX, room - at);
-
-		fetch_bytes(v, gpa + at, bytes, have);
-		r = insn_decode(&it->decoder, v->mode, bytes, have, &insn);
-		if (r == DECODE_SHORT) {
-			if (n)
-				break;
-			r = decode_crossing(it, lin, gpa, room, &insn, crossing);
-			crosses = true;
-		}
-		finish_op(it, &ops[n], r, &insn);
-		/* What is no instruction depends on all the bytes that were looked at. */
-		at += r == DECODE_OK ? insn.z.length : have;
-		if (ends_block(&ops[n++]) || crosses)
-			break;
-	}
-	if (it->blocks_dropped != dropped)
-		n = 1; /* the arena was emptied under way: thunks of earlier ops are gone, decode the rest again later */
-	b = block_alloc(it, n);
+	b = calloc(1, sizeof(*b) + d.n * sizeof(struct cpu_op));
 	if (!b)
-		return NULL;
-	if (it->blocks_dropped != dropped) {
-		/* Decode the first instruction once more: its thunk, too, may be of the old arena. */
-		uint8_t bytes[X86_INSN_MAX];
-		unsigned have = (unsigned)min_u64(X86_INSN_MAX, room);
-
-		if (!crosses) {
-			fetch_bytes(v, gpa, bytes, have);
-			r = insn_decode(&it->decoder, v->mode, bytes, have, &insn);
-			finish_op(it, &ops[0], r, &insn);
-			at = r == DECODE_OK ? insn.z.length : have;
-		}
-	}
+		goto fail;
 	b->gpa = gpa;
-	b->mode = v->mode;
-	b->n_ops = (uint16_t)n;
-	b->len = (uint16_t)at;
-	b->crosses = crosses || !ram;
-	memcpy(b->bytes, crossing, crosses ? sizeof(crossing) : 0);
-	memcpy(b->op, ops, n * sizeof(ops[0]));
+	b->mode = it->v->mode;
+	b->n_ops = (uint16_t)d.n;
+	b->len = (uint16_t)d.len;
+	b->crosses = d.crosses;
+	memcpy(b->bytes, d.bytes, d.crosses ? sizeof(d.bytes) : 0);
+	memcpy(b->op, d.op, d.n * sizeof(d.op[0]));
 	it->blocks_decoded++;
-	if (crosses && !ram)
-		b->gpa = ~0ULL; /* from a device: never found again */
+	if (!ram) { /* device memory is not watched: never found again */
+		use_once(it, b);
+		return b;
+	}
+	it->block_bytes += sizeof(*b) + d.n * sizeof(struct cpu_op);
 	hook(it, b);
 	return b;
+fail:
+	snprintf(it->v->stop_reason, sizeof(it->v->stop_reason), "no host memory to decode guest code");
+	it->failed = true;
+	return NULL;
 }
 
 /* Whether a block that runs into the next page still has the bytes it was decoded from. */
@@ -305,7 +326,7 @@ struct block *block_find(struct interp *it, uint64_t lin)
 	}
 	if (!b)
 		b = decode_block(it, lin, gpa);
-	if (b && !b->crosses)
+	if (b && !b->crosses && b->gpa == gpa && !it->stale)
 		*jump_slot(it, lin) = (struct jump_entry){.lin = lin, .key = jump_key(it), .block = b};
 	return b;
 }

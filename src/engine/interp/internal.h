@@ -15,6 +15,9 @@
  *
  * Writes to bytes that blocks were decoded from reach interp_wrote() (mem.h, code_watcher), which unhooks those
  * blocks at once; they are freed when the loop is at its top again, since one of them may be running.
+ *
+ * Ops point into the thunk arena. It is emptied only together with all blocks, while none runs: before a block is
+ * decoded, or at the loop's top.
  */
 #ifndef RINGER_ENGINE_INTERP_INTERNAL_H
 #define RINGER_ENGINE_INTERP_INTERNAL_H
@@ -28,6 +31,7 @@
 #define BLOCK_MAX_OPS 32
 #define BLOCK_BUCKETS 16384u
 #define JUMP_CACHE 4096u
+#define BLOCK_BYTES_MAX MIB(128) /* a guest may enter code at every byte: beyond this all blocks go */
 
 struct block {
 	uint64_t gpa;           /* of the first byte */
@@ -62,12 +66,14 @@ struct interp {
 	struct code_page *pages[BLOCK_BUCKETS];
 	struct jump_entry jump[JUMP_CACHE];
 	struct block *graveyard;
+	uint64_t block_bytes;   /* of hooked blocks */
 	uint64_t generation;    /* raised when a block disappears */
 	bool stale;             /* a block disappeared: stop running the current one */
 	_Atomic bool drop_all;  /* another thread wrote to code: drop every block at the loop's top */
 	pthread_t thread;       /* that runs, or ran last */
 	bool failed;            /* the host failed: v->stop_reason says how */
 	uint64_t budget;        /* instructions left; ~0: no limit */
+	uint64_t pending_before; /* vcpu.pending_db before the instruction that is being stepped */
 	uint64_t blocks_decoded, blocks_dropped, native_faults;
 	void *signal_stack;
 	stack_t outer_stack;    /* the thread's own, while run() has ours in its place */
@@ -82,6 +88,8 @@ static inline struct interp *interp_of(const struct vcpu *v)
 /* The block at linear address lin (RIP), decoded if need be; NULL: out of memory. Raises the faults of fetching. */
 struct block *block_find(struct interp *it, uint64_t lin);
 void block_drop_all(struct interp *it);
+/* The same, and all thunks. */
+void block_reset_all(struct interp *it);
 void block_free_dropped(struct interp *it);
 void block_wrote(struct interp *it, uint64_t gpa, uint64_t len);
 

@@ -103,6 +103,7 @@ static void step(struct interp *it)
 	bool tf = v->sys_flags & FLAG_TF;
 	const struct cpu_op *op;
 	const struct block *b;
+	uint64_t next;
 
 	if (it->budget != NO_BUDGET)
 		it->budget--;
@@ -115,9 +116,14 @@ static void step(struct interp *it)
 	op = &b->op[0];
 	check_code_limit(v, op);
 	v->sys_flags &= ~(uint32_t)FLAG_RF;
+	it->pending_before = v->pending_db;
 	if (v->rip == v->inhibit_rip)
 		v->inhibit_rip = NO_RIP;
+	next = v->rip + op->len;
 	op->fn(v, op);
+	/* With DEBUGCTL.BTF only taken branches trap. */
+	if (tf && (v->debugctl & DEBUGCTL_BTF) && v->rip == next)
+		return;
 	/* SYSCALL takes TF from SFMASK at once; elsewhere the TF that counts is the one before the instruction. */
 	if (tf && !(op->mnemonic == ZYDIS_MNEMONIC_SYSCALL && !(v->sys_flags & FLAG_TF)))
 		v->pending_db |= BIT(14);
@@ -152,7 +158,7 @@ static bool between_blocks(struct interp *it, enum run_exit *exit)
 
 	if (it->drop_all) {
 		it->drop_all = false;
-		block_drop_all(it);
+		block_reset_all(it);
 	}
 	if (it->graveyard)
 		block_free_dropped(it);
@@ -207,6 +213,9 @@ static enum run_exit run_with_faults(struct interp *it)
 	if (_setjmp(v->fault_jmp)) {
 		struct cpu_event e = v->event;
 
+		/* Data breakpoints that a faulting instruction met before it faulted do not count. */
+		if (must_step(v, it) && !e.software)
+			v->pending_db = it->pending_before;
 		if (!cpu_deliver(v, &e))
 			return RUN_SHUTDOWN;
 	}

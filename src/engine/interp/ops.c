@@ -87,7 +87,7 @@ static void op_native_fpu(struct vcpu *v, const struct cpu_op *op)
 {
 	cpu_check_fpu(v, op->fpu);
 	run_native(v, op, NULL);
-	if (op->fpu <= FPU_MMX)
+	if (op->fpu >= FPU_X87 && op->fpu <= FPU_MMX)
 		fix_x87_pointers(v, op, 0, 0);
 	cpu_next(v, op);
 }
@@ -257,7 +257,7 @@ static void op_native_masked(struct vcpu *v, const struct cpu_op *op)
 /* A waiting x87 (or MMX) instruction reports an earlier one's exception before it looks at its operand. */
 static void check_pending_x87(struct vcpu *v, const struct cpu_op *op)
 {
-	if (op->fpu <= FPU_MMX && !(op->flags & OP_CTRL) && (v->fpu.fx[2] & FSW_ES))
+	if (op->fpu >= FPU_X87 && op->fpu <= FPU_MMX && !(op->flags & OP_CTRL) && (v->fpu.fx[2] & FSW_ES))
 		cpu_raise(v, EXC_MF);
 }
 

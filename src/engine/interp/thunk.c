@@ -60,7 +60,7 @@ int thunks_new(struct thunks **out, struct err *err)
 		goto out;
 	}
 	__builtin_cpu_init();
-	t->width = __builtin_cpu_supports("avx512bw") ? VEC_AVX512 : __builtin_cpu_supports("avx2") ? VEC_AVX : VEC_SSE;
+	t->width = __builtin_cpu_supports("avx512bw") ? VEC_AVX512 : __builtin_cpu_supports("avx") ? VEC_AVX : VEC_SSE;
 	*out = t;
 out:
 	if (fd >= 0)
@@ -162,6 +162,11 @@ static struct usage analyse(const struct cpu_op *op, const struct insn *insn)
 	for (unsigned i = 0; i < z->operand_count; i++)
 		if (insn->op[i].type == ZYDIS_OPERAND_TYPE_REGISTER)
 			use_register(&u, &insn->op[i]);
+	if (z->mnemonic == ZYDIS_MNEMONIC_VP2INTERSECTD || z->mnemonic == ZYDIS_MNEMONIC_VP2INTERSECTQ) {
+		/* Writes a pair of mask registers, of which Zydis names one. */
+		u.k_in |= (uint8_t)((u.k_in & 0x55) << 1 | (u.k_in & 0xaa) >> 1);
+		u.k_out = u.k_in;
+	}
 	if (z->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX && z->avx.mask.reg > ZYDIS_REGISTER_K0)
 		u.k_in |= (uint8_t)(1u << ZydisRegisterGetId(z->avx.mask.reg));
 	if (op->fpu == FPU_X87 || op->fpu == FPU_WAIT || op->fpu == FPU_MMX)
