@@ -289,6 +289,13 @@ static bool excuse_maskmov(const struct diff_case *c, const struct diff_result *
 	return a->rip != b->rip || (c->kind == DIFF_SEQUENCE && a->gpr[R_CX] != b->gpr[R_CX]);
 }
 
+/* IRET whose frame runs into a read-only page: the host was seen to fault in it without end. */
+static bool stuck_in_return(const struct insn *in, const struct diff_result *a,
+			    const struct diff_result *b)
+{
+	return a->outcome == OUT_TIMEOUT && a->rip == b->rip && is_far_return(in);
+}
+
 /* The native side has a page of its own, which is absent in the guest. */
 static bool hits_harness(const struct diff_result *b)
 {
@@ -305,7 +312,8 @@ static bool excuse_rest(const struct diff_case *c, const struct insn *in,
 		return true;
 	if (a->rip == b->rip && a->outcome == b->outcome && a->vector == b->vector)
 		return false;
-	return excuse_wrap(c, in, f, a, b) || excuse_return(c, in, a, b) || hits_harness(b);
+	return excuse_wrap(c, in, f, a, b) || excuse_return(c, in, a, b) || hits_harness(b) ||
+	       stuck_in_return(in, a, b);
 }
 
 /* How many bits of an address the x87 pointers hold is the implementation's: 48 at least. */
