@@ -138,40 +138,6 @@ static void real_check_ip(struct vcpu *v, uint64_t off)
 		cpu_gp(v);
 }
 
-static void exec_jmp_far(struct vcpu *v, const struct cpu_op *op)
-{
-	struct far_ptr p = far_operand(v, op);
-	struct descriptor d;
-	uint32_t attr;
-
-	if (!cpu_protected(v)) {
-		real_check_ip(v, p.off);
-		cpu_set_real_segment(v, S_CS, p.sel);
-		v->rip = p.off;
-		return;
-	}
-	if (!(p.sel & ~3))
-		cpu_gp(v);
-	desc_fetch_or(v, p.sel, EXC_GP, &d);
-	attr = desc_attr(&d);
-	if (!(attr & SEG_S)) {
-		unsigned type = attr & SEG_TYPE;
-
-		if (is_call_gate(v, attr))
-			jmp_gate(v, p.sel, &d);
-		else if (type == DESC_TSS || type == DESC_TSS16 || type == DESC_TASK_GATE)
-			jump_task(v, op, p.sel, &d, false);
-		else
-			cpu_raise_error(v, EXC_GP, p.sel & ~3u);
-		return;
-	}
-	if (!(attr & SEG_CODE))
-		cpu_raise_error(v, EXC_GP, p.sel & ~3u);
-	check_direct_code(v, p.sel, attr);
-	check_target(v, p.sel, &d, p.off);
-	enter_code(v, p.sel, &d, p.off, v->cpl);
-}
-
 /* Pushes CS and the return address with the current stack; checks both before storing either. */
 static void push_return(struct vcpu *v, unsigned size, uint64_t ret)
 {
@@ -184,61 +150,76 @@ static void push_return(struct vcpu *v, unsigned size, uint64_t ret)
 	cpu_set_sp(v, second);
 }
 
-static bool stack_holds(const struct segment *ss, uint64_t at, unsigned size)
-{
-	uint64_t top = ss->attr & SEG_DB ? 0xffffffff : 0xffff;
+/* The stack of the privilege that a call gate leads to, while its frame is built. */
+struct inner_stack {
+	struct segment ss;
+	uint64_t sp, mask; /* mask: the width of the stack pointer */
+	unsigned size;     /* bytes a push */
+};
 
-	if (ss->attr & SEG_EXPAND_DOWN)
-		return at > ss->limit && at + size - 1 <= top;
-	return at + size - 1 <= ss->limit;
+static bool stack_holds(const struct inner_stack *s, uint64_t at)
+{
+	uint64_t last = at + s->size - 1;
+
+	if (s->ss.attr & SEG_EXPAND_DOWN)
+		return at > s->ss.limit && last <= s->mask;
+	return last <= s->ss.limit;
+}
+
+static void inner_push(struct vcpu *v, struct inner_stack *s, uint64_t val)
+{
+	uint64_t at = (s->sp - s->size) & s->mask, lin = at;
+
+	if (!cpu_long(v)) {
+		if (!stack_holds(s, at))
+			cpu_raise_error(v, EXC_SS, s->ss.sel & ~3u);
+		lin = (s->ss.base + at) & 0xffffffff;
+	}
+	cpu_write_slow(v, S_SS, lin, &val, s->size, MMU_KERNEL);
+	s->sp = at;
+}
+
+static void inner_stack_init(struct vcpu *v, struct inner_stack *s, unsigned cpl, unsigned size)
+{
+	uint16_t sel;
+
+	cpu_tss_stack(v, cpl, &sel, &s->sp);
+	s->size = size;
+	if (cpu_long(v)) {
+		s->ss = (struct segment){.sel = (uint16_t)cpl, .attr = SEG_UNUSABLE | SEG_P | SEG_S | SEG_RW | cpl << 5};
+		s->mask = ~0ULL;
+		return;
+	}
+	if (!(sel & ~3))
+		cpu_raise_error(v, EXC_TS, sel & ~3u);
+	cpu_check_stack(v, sel, cpl, EXC_TS, &s->ss);
+	s->mask = s->ss.attr & SEG_DB ? 0xffffffff : 0xffff;
 }
 
 /* A call gate to more privilege: a new stack from the TSS, parameters copied. */
 static void call_inner(struct vcpu *v, const struct call_gate *g, uint64_t ret)
 {
-	uint32_t attr = desc_attr(&g->code);
-	unsigned cpl = seg_dpl(attr);
-	struct segment ss = v->seg[S_SS], old_ss = v->seg[S_SS];
-	uint64_t sp, at, old_sp = v->gpr[R_SP], mask, params[32];
+	unsigned cpl = seg_dpl(desc_attr(&g->code));
 	struct descriptor code = g->code;
-	uint16_t sel;
+	struct inner_stack s;
+	uint64_t params[32];
 
-	cpu_tss_stack(v, cpl, &sel, &sp);
-	if (cpu_long(v)) {
-		ss = (struct segment){.sel = (uint16_t)cpl, .attr = SEG_UNUSABLE | SEG_P | SEG_S | SEG_RW | cpl << 5};
-		mask = ~0ULL;
-	} else {
-		if (!(sel & ~3))
-			cpu_raise_error(v, EXC_TS, sel & ~3u);
-		cpu_check_stack(v, sel, cpl, EXC_TS, &ss);
-		mask = ss.attr & SEG_DB ? 0xffffffff : 0xffff;
-	}
+	inner_stack_init(v, &s, cpl, g->size);
 	for (unsigned i = 0; i < g->params; i++)
 		params[i] = cpu_peek(v, i * g->size, g->size);
 	check_target(v, g->sel, &code, g->off);
-	at = sp;
-#define PUSH_INNER(val)                                                                                    \
-	do {                                                                                               \
-		uint64_t pushed = (val);                                                                   \
-		at = (at - g->size) & mask;                                                                \
-		if (!cpu_long(v) && !stack_holds(&ss, at, g->size))                                        \
-			cpu_raise_error(v, EXC_SS, ss.sel & ~3u);                                          \
-		cpu_write_slow(v, S_SS, cpu_long(v) ? at : (ss.base + at) & 0xffffffff, &pushed, g->size,  \
-			       MMU_KERNEL);                                                                \
-	} while (0)
-	PUSH_INNER(old_ss.sel);
-	PUSH_INNER(old_sp);
+	inner_push(v, &s, v->seg[S_SS].sel);
+	inner_push(v, &s, v->gpr[R_SP]);
 	for (unsigned i = g->params; i-- > 0;)
-		PUSH_INNER(params[i]);
-	PUSH_INNER(v->seg[S_CS].sel);
-	PUSH_INNER(ret);
-#undef PUSH_INNER
-	v->seg[S_SS] = ss;
+		inner_push(v, &s, params[i]);
+	inner_push(v, &s, v->seg[S_CS].sel);
+	inner_push(v, &s, ret);
+	v->seg[S_SS] = s.ss;
 	enter_code(v, g->sel, &code, g->off, cpl);
-	if (mask == 0xffff)
-		cpu_set_reg(v, R_SP, 2, false, at);
+	if (s.mask == 0xffff)
+		cpu_set_reg(v, R_SP, 2, false, s.sp);
 	else
-		v->gpr[R_SP] = at;
+		v->gpr[R_SP] = s.sp;
 }
 
 static void call_gate(struct vcpu *v, uint16_t sel, struct descriptor *d, uint64_t ret)
@@ -257,16 +238,34 @@ static void call_gate(struct vcpu *v, uint16_t sel, struct descriptor *d, uint64
 	enter_code(v, g.sel, &g.code, g.off, v->cpl);
 }
 
-static void exec_call_far(struct vcpu *v, const struct cpu_op *op)
+/* To a gate or a task. */
+static void transfer_system(struct vcpu *v, const struct cpu_op *op, uint16_t sel, struct descriptor *d, bool call)
+{
+	uint32_t attr = desc_attr(d);
+	unsigned type = attr & SEG_TYPE;
+
+	if (is_call_gate(v, attr)) {
+		if (call)
+			call_gate(v, sel, d, v->rip + op->len);
+		else
+			jmp_gate(v, sel, d);
+	} else if (type == DESC_TSS || type == DESC_TSS16 || type == DESC_TASK_GATE) {
+		jump_task(v, op, sel, d, call);
+	} else {
+		cpu_raise_error(v, EXC_GP, sel & ~3u);
+	}
+}
+
+static void transfer(struct vcpu *v, const struct cpu_op *op, bool call)
 {
 	struct far_ptr p = far_operand(v, op);
 	uint64_t ret = v->rip + op->len;
 	struct descriptor d;
-	uint32_t attr;
 
 	if (!cpu_protected(v)) {
 		real_check_ip(v, p.off);
-		push_return(v, op->op_size, ret);
+		if (call)
+			push_return(v, op->op_size, ret);
 		cpu_set_real_segment(v, S_CS, p.sel);
 		v->rip = p.off;
 		return;
@@ -274,24 +273,27 @@ static void exec_call_far(struct vcpu *v, const struct cpu_op *op)
 	if (!(p.sel & ~3))
 		cpu_gp(v);
 	desc_fetch_or(v, p.sel, EXC_GP, &d);
-	attr = desc_attr(&d);
-	if (!(attr & SEG_S)) {
-		unsigned type = attr & SEG_TYPE;
-
-		if (is_call_gate(v, attr))
-			call_gate(v, p.sel, &d, ret);
-		else if (type == DESC_TSS || type == DESC_TSS16 || type == DESC_TASK_GATE)
-			jump_task(v, op, p.sel, &d, true);
-		else
-			cpu_raise_error(v, EXC_GP, p.sel & ~3u);
+	if (!(desc_attr(&d) & SEG_S)) {
+		transfer_system(v, op, p.sel, &d, call);
 		return;
 	}
-	if (!(attr & SEG_CODE))
+	if (!(desc_attr(&d) & SEG_CODE))
 		cpu_raise_error(v, EXC_GP, p.sel & ~3u);
-	check_direct_code(v, p.sel, attr);
+	check_direct_code(v, p.sel, desc_attr(&d));
 	check_target(v, p.sel, &d, p.off);
-	push_return(v, op->op_size, ret);
+	if (call)
+		push_return(v, op->op_size, ret);
 	enter_code(v, p.sel, &d, p.off, v->cpl);
+}
+
+static void exec_jmp_far(struct vcpu *v, const struct cpu_op *op)
+{
+	transfer(v, op, false);
+}
+
+static void exec_call_far(struct vcpu *v, const struct cpu_op *op)
+{
+	transfer(v, op, true);
 }
 
 /* The code segment that a return (RET far, IRET) names: checks of SDM vol. 2, "RET". */

@@ -193,34 +193,28 @@ static bool inspect(struct vcpu *v, uint16_t sel, bool lsl, struct descriptor *d
 	return visible(v, sel, attr) && ((attr & SEG_S) || lar_type(v, attr & SEG_TYPE, lsl));
 }
 
-static void exec_lar(struct vcpu *v, const struct cpu_op *op)
+/* LAR and LSL: the access rights or the limit of what sel names, if this CPL and RPL may see it. */
+static void load_inspected(struct vcpu *v, const struct cpu_op *op, bool lsl)
 {
 	struct descriptor d;
-	uint16_t sel;
 	bool ok;
 
 	require_protected(v);
-	sel = (uint16_t)cpu_read_rm(v, op, 2);
-	ok = inspect(v, sel, false, &d);
+	ok = inspect(v, (uint16_t)cpu_read_rm(v, op, 2), lsl, &d);
 	if (ok)
-		cpu_set_reg(v, op->reg, op->op_size, false, d.raw >> 32 & 0xffff00);
+		cpu_set_reg(v, op->reg, op->op_size, false, lsl ? desc_limit(&d) : d.raw >> 32 & 0xffff00);
 	set_zf(v, ok);
 	cpu_next(v, op);
 }
 
+static void exec_lar(struct vcpu *v, const struct cpu_op *op)
+{
+	load_inspected(v, op, false);
+}
+
 static void exec_lsl(struct vcpu *v, const struct cpu_op *op)
 {
-	struct descriptor d;
-	uint16_t sel;
-	bool ok;
-
-	require_protected(v);
-	sel = (uint16_t)cpu_read_rm(v, op, 2);
-	ok = inspect(v, sel, true, &d);
-	if (ok)
-		cpu_set_reg(v, op->reg, op->op_size, false, desc_limit(&d));
-	set_zf(v, ok);
-	cpu_next(v, op);
+	load_inspected(v, op, true);
 }
 
 static void verify(struct vcpu *v, const struct cpu_op *op, bool write)
