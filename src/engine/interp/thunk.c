@@ -339,7 +339,7 @@ static void emit_load(struct emitter *e, const struct usage *u, enum vector_widt
 
 static void emit_store(struct emitter *e, const struct usage *u, enum vector_width width)
 {
-	static const uint8_t fninit[] = {0xdb, 0xe3}, vzeroupper[] = {0xc5, 0xf8, 0x77};
+	static const uint8_t vzeroupper[] = {0xc5, 0xf8, 0x77};
 	static const uint8_t leave_ok[] = {0x31, 0xc0, 0xc3}, below[] = {0x48, 0x8d, 0x64, 0x24, 0xf8};
 
 	for (unsigned i = 0; i < 16; i++)
@@ -359,10 +359,8 @@ static void emit_store(struct emitter *e, const struct usage *u, enum vector_wid
 	for (unsigned i = 0; i < 8; i++)
 		if (u->k_out >> i & 1)
 			emit_mask(e, i, true);
-	if (u->fx) {
+	if (u->fx) /* and leaves the guest's x87 state in place: native.c */
 		emit_0fae(e, 0, offsetof(struct vcpu, fpu.fx));
-		emit_bytes(e, fninit, sizeof(fninit));
-	}
 	if (u->vec_in && width != VEC_SSE)
 		emit_bytes(e, vzeroupper, sizeof(vzeroupper));
 	emit_bytes(e, leave_ok, sizeof(leave_ok));
