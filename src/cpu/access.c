@@ -93,7 +93,8 @@ static unsigned translate(struct vcpu *v, unsigned seg, uint64_t lin, unsigned l
 
 	if (!canonical(lin) || !canonical(lin + len - 1))
 		raise_segment(v, seg);
-	if (mode == MMU_USER) /* not for what is done on the system's behalf: descriptors, an inner stack */
+	/* Not for what is done on the system's behalf (descriptors, an inner stack), nor for parts of a vector. */
+	if (mode == MMU_USER && seg != S_COUNT)
 		check_alignment(v, lin, len);
 	if (!cpu_long(v))
 		second &= 0xffffffff;

@@ -41,7 +41,10 @@ static inline uint64_t cpu_linear(struct vcpu *v, unsigned seg, uint64_t off, un
 	return cpu_linear_checked(v, seg, off, size, write);
 }
 
-/* Slow paths: canonical and alignment checks, page walk, page crossing, devices, breakpoints. */
+/*
+ * Slow paths: canonical and alignment checks, page walk, page crossing, devices, breakpoints. S_COUNT for seg:
+ * #GP, not #SS, and no alignment check.
+ */
 void cpu_read_slow(struct vcpu *v, unsigned seg, uint64_t lin, void *buf, unsigned len, unsigned mode);
 void cpu_write_slow(struct vcpu *v, unsigned seg, uint64_t lin, const void *buf, unsigned len, unsigned mode);
 /* Faults as a read (write) of these bytes would; changes nothing but A and D bits. */

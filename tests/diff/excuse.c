@@ -188,7 +188,8 @@ static void excuse_order(const struct insn *in, const struct operand *o,
 	b->cr2 = a->cr2;
 }
 
-/* What POPA and XRSTOR have already loaded, and PUSHA stored (8 registers), when they fault. */
+/* What POPA, FRSTOR and XRSTOR have already loaded, and PUSHA stored (8 registers), when they
+ * fault. */
 static void excuse_partial(const struct insn *in, const struct diff_result *a,
 			   struct diff_result *b, struct diff_excuse *x)
 {
@@ -204,6 +205,7 @@ static void excuse_partial(const struct insn *in, const struct diff_result *a,
 			if (i != R_SP)
 				b->gpr[i] = a->gpr[i];
 		break;
+	case ZYDIS_MNEMONIC_FRSTOR:
 	case ZYDIS_MNEMONIC_XRSTOR:
 	case ZYDIS_MNEMONIC_XRSTOR64:
 		if (a->vector == b->vector)
