@@ -3,6 +3,8 @@
  */
 #include "rt/rt.h"
 
+#define MSR_DEBUGCTL 0x1d9u
+
 enum { DR6_INIT = 0xffff0ff0, BS = 1 << 14, BD = 1 << 13 };
 
 static unsigned steps;
@@ -101,6 +103,24 @@ static void syscall_step(void)
 	run(&c);
 	check_eq("vector", trap.vec, DB);
 	check(trap.r.ip == (word)h || trap.r.ip == (word)h + 1, "IP 0x%lx", trap.r.ip);
+}
+
+/* Single-step on branches. */
+static void branch_step(void)
+{
+	if (is_tcg()) {
+		skip("DEBUGCTL.BTF");
+		return;
+	}
+	wrmsr(MSR_DEBUGCTL, 2);
+	STEPPED("BTF: no branch", K64, "nop; cpuid; nop", "", 0);
+	check_eq("DEBUGCTL stays", rdmsr(MSR_DEBUGCTL), 2);
+	STEPPED("BTF: a branch not taken", K64, "test esp, esp; jz 1f; nop; 1: nop", "", 0);
+	check_eq("DEBUGCTL stays", rdmsr(MSR_DEBUGCTL), 2);
+	write_dr6(DR6_INIT);
+	row("BTF: a taken branch", CODE("push 0x102; popfq; nop; jmp 1f; nop; 1: nop; nop"), .env = U64, .off = 10, .vec = DB);
+	check_eq("DR6", read_dr6(), DR6_INIT | BS);
+	check_eq("DEBUGCTL is clear", rdmsr(MSR_DEBUGCTL), 0);
 }
 
 struct bp {
@@ -237,6 +257,12 @@ static void more_breakpoints(void)
 	row("data breakpoint on a faulting access", CODE("mov [rdi], eax"), .di = 0x30000000000, .vec = PF, .err = E_W,
 	    .cr2 = 0x30000000000);
 	check_eq("DR6", read_dr6(), DR6_INIT);
+	write_dr0((word)page_a);
+	write_dr6(DR6_INIT);
+	write_dr7(0xf0401);
+	row("data breakpoint on what movs reads before it faults", CODE("movsd"), .si = (word)page_a, .di = 0x30000000000,
+	    .vec = PF, .err = E_W, .cr2 = 0x30000000000);
+	check_eq("DR6", read_dr6(), DR6_INIT);
 	/* General detect: cleared by the delivery. */
 	write_dr6(DR6_INIT);
 	write_dr7(0x2400);
@@ -273,6 +299,7 @@ void guest_main(void)
 	registers();
 	single_step();
 	syscall_step();
+	branch_step();
 	breakpoints();
 	more_breakpoints();
 }

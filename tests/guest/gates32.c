@@ -98,6 +98,7 @@ static void bad_inner_stacks(void)
 		{ "SS0 beyond the GDT", X_OUT, TS, X_OUT }, { "SS0 read-only", X(8), TS, X(8) },
 		{ "SS0 not present", X(9), SS, X(9) },
 	};
+	const unsigned n = sizeof(t) / sizeof(*t);
 	unsigned i;
 
 	/*
@@ -107,19 +108,20 @@ static void bad_inner_stacks(void)
 	gdt_set(X(8), 0x00cf91000000ffff);
 	gdt_set(X(9), 0x00cf13000000ffff);
 	gdt_set(X(10), 0x00cf9f000000ffff);
-	for (i = 0; i < sizeof(t) / sizeof(*t); i++) {
+	for (i = 0; i < 2 * n; i++) { /* by INT n, then by an exception, which adds EXT */
+		word ext = i >= n;
 		struct ctx c;
 
-		*(volatile uint16_t *)(tss + 8) = (uint16_t)t[i].ss0;
-		ctx_init(&c, U32, CODE("int 0x41"));
+		*(volatile uint16_t *)(tss + 8) = (uint16_t)t[i % n].ss0;
+		ctx_init(&c, U32, ext ? CODE("ud2") : CODE("int 0x41"));
 		idt_set(0x41, (word)stubs + 0x41 * 16, SEL_CODE, D_INT | D_DPL3, 0);
-		idt_set((unsigned)t[i].vec, (word)CODE("pop ecx; mov edx, cs; mov dword ptr [tss + 8], 0x10"), X(10), D_TRAP, 0);
-		casef("%s", t[i].name);
+		idt_set((unsigned)t[i % n].vec, (word)CODE("pop ecx; mov edx, cs; mov dword ptr [tss + 8], 0x10"), X(10), D_TRAP, 0);
+		casef("%s%s", t[i % n].name, ext ? ", exception" : "");
 		run(&c);
 		check_eq("vector at the end", trap.vec, DONE);
-		check_eq("error code", trap.r.cx, t[i].err);
+		check_eq("error code", trap.r.cx, t[i % n].err | ext);
 		check_eq("CS of the handler", trap.r.dx, X(10) | 3);
-		idt_default((unsigned)t[i].vec);
+		idt_default((unsigned)t[i % n].vec);
 		*(volatile uint16_t *)(tss + 8) = SEL_DATA;
 	}
 	idt_default(0x41);

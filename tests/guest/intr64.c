@@ -59,6 +59,10 @@ static void interrupts(void)
 	apic_eoi();
 	row("EOI lets it in", CODE("sti; nop; nop; cli"), .vec = 0x40, .off = 2);
 	apic_eoi();
+	apic_self(MF);
+	row("vector 16 is an exception's, too", CODE("sti; nop; nop; cli"), .vec = MF, .off = 2);
+	check_eq("an interrupt saves no RF", trap.r.flags & F_RF, 0);
+	apic_eoi();
 }
 
 static volatile uint32_t nmis __asm__("nmis"), nmi_nested __asm__("nmi_nested");

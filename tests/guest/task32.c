@@ -193,6 +193,17 @@ static void failures(void)
 		check_eq("IP is the new task's", new_tss[T_EIP], (word)end);
 		idt_default((unsigned)after[i].vec);
 	}
+	prepare(end);
+	new_tss[T_DS] = 0x800;
+	prepare_handler(CODE("pop eax; str ecx"));
+	idt_set(TS, 0, X_HANDLER, 0x85, 0);
+	idt_set(0x41, 0, X_TSS, 0xe5, 0);
+	run_row("DS beyond the GDT, int n through a task gate", CODE("int 0x41"), &(struct row){ .vec = DONE });
+	check_eq("error code, but for EXT", trap.r.ax & ~1ul, 0x800);
+	check_eq("IP is the new task's", new_tss[T_EIP], (word)end);
+	check_eq("link", handler_tss[T_LINK] & 0xffff, X_TSS);
+	idt_default(TS);
+	idt_default(0x41);
 	__asm__ volatile("lldt %w0" : : "r"(SEL_LDT));
 	prepare(end);
 	row("DPL of the TSS at CPL 3", jmp, .env = U32, .vec = GP, .err = X_TSS);

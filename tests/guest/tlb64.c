@@ -286,6 +286,18 @@ static void shapes(void)
 	invlpg(VA);
 	casef("the same as a table");
 	check_eq("read", at_va[0], 'b');
+	pd[0] = ((word)page_a & ~0x1ffffful) | P | W | PS;
+	invlpg(VA);
+	casef("2 MiB page again");
+	check_eq("read", at_va[off], 'a');
+	check_eq("read elsewhere in it", at_va[(word)page_b & 0x1fffff], 'b');
+	pt[off >> 12] = (word)page_b | P | W;
+	pd[0] = (word)table_c | P | W | U;
+	invlpg(VA);
+	casef("invlpg of one address drops all of a 2 MiB page");
+	check_eq("read", at_va[off], 'b');
+	pt[off >> 12] = 0;
+	invlpg(VA + off);
 	copy(page_a + 256, one, 16);
 	copy(page_b + 256, two, 16);
 	pt[0] = (word)page_a | P | W;

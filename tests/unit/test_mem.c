@@ -176,6 +176,34 @@ static void test_flush_and_code(void **state)
 	assert_int_equal(f->mmu->read[MMU_KERNEL][tlb_index(VA)].tag, ~0ULL);
 }
 
+/* A 2 MiB page is cached in 4 KiB fragments; INVLPG of any address in it drops them all, for every kind of access. */
+static void test_flush_large_page(void **state)
+{
+	struct fixture *f = *state;
+	struct mmu_result r;
+
+	put(f, PD, PTE_P | PTE_W | PTE_U | PTE_PS);
+	assert_true(mmu_translate(f->mmu, VA + 0x5000, MMU_READ, MMU_KERNEL, &r));
+	assert_true(mmu_translate(f->mmu, VA + 0x46000, MMU_WRITE, MMU_USER, &r));
+	assert_true(mmu_translate(f->mmu, VA + 0x1ff000, MMU_FETCH, MMU_KERNEL, &r));
+	assert_int_equal(f->mmu->read[MMU_KERNEL][tlb_index(VA + 0x5000)].tag, VA + 0x5000);
+	assert_int_equal(f->mmu->write[MMU_USER][tlb_index(VA + 0x46000)].tag, VA + 0x46000);
+	assert_int_equal(f->mmu->fetch[MMU_KERNEL][tlb_fetch_index(VA + 0x1ff000)].tag, VA + 0x1ff000);
+	mmu_flush_page(f->mmu, VA + 0x10000);
+	assert_int_equal(f->mmu->read[MMU_KERNEL][tlb_index(VA + 0x5000)].tag, ~0ULL);
+	assert_int_equal(f->mmu->write[MMU_USER][tlb_index(VA + 0x46000)].tag, ~0ULL);
+	assert_int_equal(f->mmu->fetch[MMU_KERNEL][tlb_fetch_index(VA + 0x1ff000)].tag, ~0ULL);
+	/* With small pages only, the others stay. */
+	put(f, PD, PT | PTE_P | PTE_W | PTE_U);
+	put(f, PT, 0x10000 | PTE_P | PTE_W | PTE_U);
+	put(f, PT + 8, 0x11000 | PTE_P | PTE_W | PTE_U);
+	assert_true(mmu_translate(f->mmu, VA, MMU_READ, MMU_KERNEL, &r));
+	assert_true(mmu_translate(f->mmu, VA + 0x1000, MMU_READ, MMU_KERNEL, &r));
+	mmu_flush_page(f->mmu, VA);
+	assert_int_equal(f->mmu->read[MMU_KERNEL][tlb_index(VA)].tag, ~0ULL);
+	assert_int_equal(f->mmu->read[MMU_KERNEL][tlb_index(VA + 0x1000)].tag, VA + 0x1000);
+}
+
 static void test_tables_nowhere(void **state)
 {
 	struct fixture *f = *state;
@@ -211,7 +239,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(test_regions), T(test_checked_access), T(test_code_marks), T(test_walk_sets_bits),
-		T(test_flush_and_code), T(test_tables_nowhere), T(test_clear),
+		T(test_flush_and_code), T(test_flush_large_page), T(test_tables_nowhere), T(test_clear),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
