@@ -250,7 +250,7 @@ static bool rest_agrees(const struct diff_shared *sh, const struct diff_case *c,
 
 /*
  * Outside 64-bit code EVEX.W is ignored where it would choose a 64-bit general register, but Zydis
- * calls such conversions to and from half precision invalid.
+ * calls some conversions invalid: to and from half precision, and those with rounding.
  */
 static bool valid_after_all(const struct diff_case *c, const struct diff_result *b)
 {
@@ -261,7 +261,7 @@ static bool valid_after_all(const struct diff_case *c, const struct diff_result 
 		return false;
 	while (at < c->code_len && c->code[at] != 0x62) /* prefixes */
 		at++;
-	if (at + 5 > c->code_len || (c->code[at + 1] & 7) != 5 || (c->code[at + 2] & 0x83) != 0x82)
+	if (at + 5 > c->code_len || (c->code[at + 1] & 3) != 1 || (c->code[at + 2] & 0x82) != 0x82)
 		return false;
 	return memchr(opcode, c->code[at + 4], sizeof(opcode));
 }
