@@ -120,7 +120,7 @@ static void copy_frame(struct diff_result *r, const ucontext_t *uc, uint64_t fs_
 	fpu_from_xsave(&CTX->sh->model.xstate, fp, bv, &r->fpu);
 }
 
-/* The timer: lets go of a case only when it has been the same one for STUCK_TICKS. */
+/* The timer (of processor time: a busy machine must not end cases): lets go of a case only when it has been the same one for STUCK_TICKS. */
 static bool stuck(void)
 {
 	if (!CTX->running)
@@ -138,7 +138,7 @@ void diff_native_fault(int sig, siginfo_t *si, void *uc)
 	uint64_t fs_base, gs_base;
 	struct diff_result *r = CTX->result;
 
-	if (sig == SIGALRM && !stuck())
+	if (sig == SIGVTALRM && !stuck())
 		return;
 	asm volatile("rdfsbase %0; rdgsbase %1" : "=r"(fs_base), "=r"(gs_base));
 	restore_bases();
@@ -147,7 +147,7 @@ void diff_native_fault(int sig, siginfo_t *si, void *uc)
 	asm volatile("movw %%ds, %0; movw %%es, %1; movw %%fs, %2; movw %%gs, %3"
 		     : "=m"(r->ds), "=m"(r->es), "=m"(r->fs), "=m"(r->gs));
 	copy_frame(r, uc, fs_base, gs_base);
-	r->outcome = sig == SIGALRM ? OUT_TIMEOUT : OUT_FAULT;
+	r->outcome = sig == SIGVTALRM ? OUT_TIMEOUT : OUT_FAULT;
 	CTX->faulted = true;
 	asm volatile("jmp diff_native_resume" ::: "memory");
 	__builtin_unreachable();
@@ -194,7 +194,7 @@ static void write_stub(void)
 
 static int set_handlers(void)
 {
-	static const int sigs[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGALRM};
+	static const int sigs[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGVTALRM};
 	struct sigaction sa = {.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
 	stack_t st = {.ss_size = 256 * 1024};
 
@@ -264,7 +264,7 @@ static int child_setup(struct diff_shared *sh)
 	set_tls(DIFF_FS32, DIFF_FS32_BASE);
 	set_tls(DIFF_GS32, DIFF_GS32_BASE);
 	asm volatile("rdfsbase %0; rdgsbase %1" : "=r"(CTX->host_fs), "=r"(CTX->host_gs));
-	if (set_handlers() || setitimer(ITIMER_REAL, &it, NULL))
+	if (set_handlers() || setitimer(ITIMER_VIRTUAL, &it, NULL))
 		return -1;
 	return confine();
 }
