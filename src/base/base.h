@@ -68,4 +68,47 @@ static inline bool range_within(uint64_t start, uint64_t len, uint64_t limit)
 	return start <= limit && len <= limit - start;
 }
 
+/*
+ * One access of 1, 2, 4 or 8 bytes to memory that others may be using, at any alignment, as the host CPU makes it:
+ * not torn where the CPU does not tear it.
+ */
+static inline uint64_t load_once(const void *p, unsigned size)
+{
+	typedef uint16_t __attribute__((aligned(1), may_alias)) any16;
+	typedef uint32_t __attribute__((aligned(1), may_alias)) any32;
+	typedef uint64_t __attribute__((aligned(1), may_alias)) any64;
+
+	switch (size) {
+	case 1:
+		return *(const volatile uint8_t *)p;
+	case 2:
+		return *(const volatile any16 *)p;
+	case 4:
+		return *(const volatile any32 *)p;
+	default:
+		return *(const volatile any64 *)p;
+	}
+}
+
+static inline void store_once(void *p, unsigned size, uint64_t v)
+{
+	typedef uint16_t __attribute__((aligned(1), may_alias)) any16;
+	typedef uint32_t __attribute__((aligned(1), may_alias)) any32;
+	typedef uint64_t __attribute__((aligned(1), may_alias)) any64;
+
+	switch (size) {
+	case 1:
+		*(volatile uint8_t *)p = (uint8_t)v;
+		break;
+	case 2:
+		*(volatile any16 *)p = (uint16_t)v;
+		break;
+	case 4:
+		*(volatile any32 *)p = (uint32_t)v;
+		break;
+	default:
+		*(volatile any64 *)p = v;
+	}
+}
+
 #endif

@@ -133,18 +133,19 @@ static void device_write(struct vcpu *v, uint64_t gpa, const uint8_t *buf, unsig
 }
 
 /* Within one page. Small aligned accesses stay single accesses, as other vCPUs may watch. */
+static bool is_scalar(unsigned len)
+{
+	return len == 1 || len == 2 || len == 4 || len == 8;
+}
+
 static void physical_read(struct vcpu *v, const struct mmu_result *r, void *buf, unsigned len)
 {
 	const void *host = r->device ? NULL : guest_ptr(v->mem, r->gpa, len);
 
 	if (!host)
 		device_read(v, r->gpa.v, buf, len);
-	else if (len == 8)
-		*(uint64_t *)buf = *(const volatile uint64_t *)host;
-	else if (len == 4)
-		*(uint32_t *)buf = *(const volatile uint32_t *)host;
-	else if (len == 2)
-		*(uint16_t *)buf = *(const volatile uint16_t *)host;
+	else if (is_scalar(len))
+		store_once(buf, len, load_once(host, len));
 	else
 		memcpy(buf, host, len);
 }
@@ -157,12 +158,8 @@ static void physical_write(struct vcpu *v, const struct mmu_result *r, const voi
 		device_write(v, r->gpa.v, buf, len);
 		return;
 	}
-	if (len == 8)
-		*(volatile uint64_t *)host = *(const uint64_t *)buf;
-	else if (len == 4)
-		*(volatile uint32_t *)host = *(const uint32_t *)buf;
-	else if (len == 2)
-		*(volatile uint16_t *)host = *(const uint16_t *)buf;
+	if (is_scalar(len))
+		store_once(host, len, load_once(buf, len));
 	else
 		memcpy(host, buf, len);
 	guest_mem_wrote(v->mem, r->gpa, len);

@@ -81,18 +81,8 @@ static inline uint64_t cpu_load(struct vcpu *v, unsigned seg, uint64_t lin, unsi
 	const void *p = cpu_read_ptr(v, lin, size);
 	uint64_t val = 0;
 
-	if (likely(p)) {
-		switch (size) {
-		case 1:
-			return *(const volatile uint8_t *)p;
-		case 2:
-			return *(const volatile uint16_t *)p;
-		case 4:
-			return *(const volatile uint32_t *)p;
-		default:
-			return *(const volatile uint64_t *)p;
-		}
-	}
+	if (likely(p))
+		return load_once(p, size);
 	cpu_read_slow(v, seg, lin, &val, size, v->mmu_mode);
 	return val;
 }
@@ -102,20 +92,8 @@ static inline void cpu_store(struct vcpu *v, unsigned seg, uint64_t lin, unsigne
 	void *p = cpu_write_ptr(v, lin, size);
 
 	if (likely(p)) {
-		switch (size) {
-		case 1:
-			*(volatile uint8_t *)p = (uint8_t)val;
-			return;
-		case 2:
-			*(volatile uint16_t *)p = (uint16_t)val;
-			return;
-		case 4:
-			*(volatile uint32_t *)p = (uint32_t)val;
-			return;
-		default:
-			*(volatile uint64_t *)p = val;
-			return;
-		}
+		store_once(p, size, val);
+		return;
 	}
 	cpu_write_slow(v, seg, lin, &val, size, v->mmu_mode);
 }

@@ -305,6 +305,8 @@ bool cpu_deliver(struct vcpu *v, const struct cpu_event *event)
 		v->exceptions[e.vector]++;
 	else
 		v->interrupts++;
+	if (e.vector == EXC_DB && !e.software && !e.external)
+		v->debugctl &= ~DEBUGCTL_BTF;
 	if (_setjmp(v->fault_jmp)) {
 		struct cpu_event second = v->event;
 
@@ -344,7 +346,6 @@ static bool take_debug_trap(struct vcpu *v)
 	/* DR6: BS, BD and the condition bits are set; B0..B3 of this event only are meaningful. */
 	v->dr6 = (v->dr6 & ~0xfULL) | v->pending_db;
 	v->dr7 &= ~BIT(13); /* GD */
-	v->debugctl &= ~DEBUGCTL_BTF;
 	v->pending_db = 0;
 	return cpu_deliver(v, &e);
 }

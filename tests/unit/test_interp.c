@@ -590,6 +590,50 @@ static void test_branch_trap(void **state)
 	assert_int_equal(m->v->dr6 & BIT(14), BIT(14));
 }
 
+/* MOV SS holds its data breakpoint back for an instruction; the handler's own fault must not bring it up again. */
+static void test_shadow_pending(void **state)
+{
+	struct machine *m = *state;
+	const uint64_t nowhere = 0x7000000; /* a handler on a page that is not present */
+
+	enter_long(m);
+	put64(m, IDT + EXC_DB * 16, (nowhere & 0xffff) | (uint64_t)CODE0 << 16 | 0x8eULL << 40 | (nowhere >> 16) << 48);
+	put64(m, 0x410000, DATA0);
+	m->v->dr[0] = 0x410000;
+	m->v->dr7 = 0x400 | 1 | 3 << 16 | 1 << 18; /* 2 bytes, reads and writes */
+	cpu_update_breakpoints(m->v);
+	put(m, CODE, (const uint8_t[]){0x8e, 0x14, 0x25, 0, 0, 0x41, 0, 0x90, 0x90, 0xf4}, 10); /* mov ss, [410000h] */
+	assert_int_equal(run_at(m, CODE, 200), RUN_HALT);
+	assert_int_equal(m->v->exceptions[EXC_DB], 1);
+	assert_int_equal(m->v->exceptions[EXC_PF], 1);
+}
+
+static void test_branch_step_rep(void **state)
+{
+	struct machine *m = *state;
+
+	step_branches(m);
+	m->v->gpr[R_SI] = 0x410000;
+	m->v->gpr[R_DI] = 0x420000;
+	m->v->gpr[R_CX] = 3;
+	assert_int_equal(RUN_CODE(m, 0xf3, 0xa4, 0xf4), RUN_HALT); /* rep movsb: no branch */
+	assert_int_equal(m->v->exceptions[EXC_DB], 0);
+}
+
+static void test_breakpoint_clears_btf(void **state)
+{
+	struct machine *m = *state;
+
+	enter_protected(m, 0);
+	m->v->dr[0] = CODE + 1;
+	m->v->dr7 = 0x401;
+	cpu_update_breakpoints(m->v);
+	m->v->debugctl = DEBUGCTL_BTF;
+	assert_int_equal(RUN_CODE(m, 0x90, 0x90, 0xf4), RUN_HALT);
+	assert_int_equal(m->v->exceptions[EXC_DB], 1);
+	assert_int_equal(m->v->debugctl, 0);
+}
+
 static void test_vex_in_real_mode(void **state)
 {
 	static const uint8_t hlt = 0xf4;
@@ -617,6 +661,7 @@ int main(void)
 		T(test_endless_delivery), T(test_data_breakpoint_and_fault), T(test_init_then_sipi),
 		T(test_init_keeps_msrs), T(test_interrupt_8_is_no_double_fault), T(test_interrupt_14_is_no_fault),
 		T(test_int_to_bad_task), T(test_int_to_missing_gate), T(test_ext_in_stack_faults), T(test_branch_trap),
+		T(test_shadow_pending), T(test_branch_step_rep), T(test_breakpoint_clears_btf),
 		T(test_vex_in_real_mode),
 	};
 

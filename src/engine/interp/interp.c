@@ -108,6 +108,7 @@ static void step(struct interp *it)
 	if (it->budget != NO_BUDGET)
 		it->budget--;
 	v->insns++;
+	it->pending_before = v->pending_db;
 	if ((v->dr7 & 0xff) && !v->in_rep && !(v->rip == v->inhibit_rip && v->inhibit_debug))
 		raise_code_breakpoint(v);
 	b = block_lookup(it);
@@ -116,13 +117,12 @@ static void step(struct interp *it)
 	op = &b->op[0];
 	check_code_limit(v, op);
 	v->sys_flags &= ~(uint32_t)FLAG_RF;
-	it->pending_before = v->pending_db;
 	if (v->rip == v->inhibit_rip)
 		v->inhibit_rip = NO_RIP;
 	next = v->rip + op->len;
 	op->fn(v, op);
 	/* With DEBUGCTL.BTF only taken branches trap. */
-	if (tf && (v->debugctl & DEBUGCTL_BTF) && v->rip == next)
+	if (tf && (v->debugctl & DEBUGCTL_BTF) && (v->rip == next || v->in_rep))
 		return;
 	/* SYSCALL takes TF from SFMASK at once; elsewhere the TF that counts is the one before the instruction. */
 	if (tf && !(op->mnemonic == ZYDIS_MNEMONIC_SYSCALL && !(v->sys_flags & FLAG_TF)))
