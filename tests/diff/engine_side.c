@@ -205,7 +205,8 @@ static uint64_t cpu_time_us(const struct engine_side *e)
 	return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
 }
 
-/* Stops a case that has used more than a tick of processor time: on a busy machine the clock on the wall says nothing. */
+/* Stops a case that has used more than a tick of processor time: on a busy machine the clock on the
+ * wall says nothing. */
 static void *watch(void *arg)
 {
 	struct engine_side *e = arg;

@@ -31,7 +31,7 @@
 #include "case.h"
 
 #define TICK_US 10000
-#define STUCK_TICKS 5
+#define STUCK_TICKS 20
 
 struct native_sel {
 	uint16_t ds, es, fs, gs, ss, cs;
@@ -120,7 +120,12 @@ static void copy_frame(struct diff_result *r, const ucontext_t *uc, uint64_t fs_
 	fpu_from_xsave(&CTX->sh->model.xstate, fp, bv, &r->fpu);
 }
 
-/* The timer (of processor time: a busy machine must not end cases): lets go of a case only when it has been the same one for STUCK_TICKS. */
+/*
+ * The timer: lets go of a case only when it has been the same one for STUCK_TICKS. Ticks that pass
+ * while the child waits for a processor are one, so a busy machine does not end cases. Not
+ * processor time: a case was seen to fault without end in the host of a virtual machine, whose time
+ * counts as stolen.
+ */
 static bool stuck(void)
 {
 	if (!CTX->running)
@@ -138,7 +143,7 @@ void diff_native_fault(int sig, siginfo_t *si, void *uc)
 	uint64_t fs_base, gs_base;
 	struct diff_result *r = CTX->result;
 
-	if (sig == SIGVTALRM && !stuck())
+	if (sig == SIGALRM && !stuck())
 		return;
 	asm volatile("rdfsbase %0; rdgsbase %1" : "=r"(fs_base), "=r"(gs_base));
 	restore_bases();
@@ -147,7 +152,7 @@ void diff_native_fault(int sig, siginfo_t *si, void *uc)
 	asm volatile("movw %%ds, %0; movw %%es, %1; movw %%fs, %2; movw %%gs, %3"
 		     : "=m"(r->ds), "=m"(r->es), "=m"(r->fs), "=m"(r->gs));
 	copy_frame(r, uc, fs_base, gs_base);
-	r->outcome = sig == SIGVTALRM ? OUT_TIMEOUT : OUT_FAULT;
+	r->outcome = sig == SIGALRM ? OUT_TIMEOUT : OUT_FAULT;
 	CTX->faulted = true;
 	asm volatile("jmp diff_native_resume" ::: "memory");
 	__builtin_unreachable();
@@ -194,7 +199,7 @@ static void write_stub(void)
 
 static int set_handlers(void)
 {
-	static const int sigs[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGVTALRM};
+	static const int sigs[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGALRM};
 	struct sigaction sa = {.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
 	stack_t st = {.ss_size = 256 * 1024};
 
@@ -264,7 +269,7 @@ static int child_setup(struct diff_shared *sh)
 	set_tls(DIFF_FS32, DIFF_FS32_BASE);
 	set_tls(DIFF_GS32, DIFF_GS32_BASE);
 	asm volatile("rdfsbase %0; rdgsbase %1" : "=r"(CTX->host_fs), "=r"(CTX->host_gs));
-	if (set_handlers() || setitimer(ITIMER_VIRTUAL, &it, NULL))
+	if (set_handlers() || setitimer(ITIMER_REAL, &it, NULL))
 		return -1;
 	return confine();
 }
