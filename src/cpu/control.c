@@ -1,12 +1,6 @@
 /* Control and debug registers: MOV CR, MOV DR, LMSW, SMSW, CLTS, XSETBV, XGETBV (SDM vol. 3, 2.5, 2.6, 17.2). */
 #include "cpu/system.h"
 
-static void require_cpl0(struct vcpu *v)
-{
-	if (v->cpl)
-		cpu_gp(v);
-}
-
 #define CR0_DEFINED                                                                                        \
 	(CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG)
 
@@ -240,7 +234,6 @@ static unsigned dr_number(struct vcpu *v, const struct cpu_op *op)
 	if (v->dr7 & BIT(13)) { /* GD: the access itself is what is being debugged */
 		v->dr6 = (v->dr6 & ~0xfULL) | BIT(13);
 		v->dr7 &= ~BIT(13);
-		v->db_fault = true;
 		cpu_raise(v, EXC_DB);
 	}
 	return n == 4 || n == 5 ? n + 2 : n;
@@ -311,12 +304,6 @@ static void exec_lmsw(struct vcpu *v, const struct cpu_op *op)
 	/* Loads PE, MP, EM, TS; cannot clear PE. */
 	cpu_set_cr0(v, (v->cr0 & ~0xeULL) | (val & 0xf));
 	cpu_next(v, op);
-}
-
-static void check_umip(struct vcpu *v)
-{
-	if (v->cpl && (v->cr4 & CR4_UMIP))
-		cpu_gp(v);
 }
 
 static void exec_smsw(struct vcpu *v, const struct cpu_op *op)

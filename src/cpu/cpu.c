@@ -72,7 +72,7 @@ void cpu_init_state(struct vcpu *v)
 	v->status = 0;
 	v->sys_flags = 0;
 	v->inhibit_rip = NO_RIP;
-	v->inhibit_debug = v->halted = v->nmi_blocked = v->in_rep = v->db_fault = false;
+	v->inhibit_debug = v->halted = v->nmi_blocked = v->in_rep = false;
 	v->wait_sipi = v->soft_int_pending = false;
 	v->ext = 0;
 	v->pending_db = 0;

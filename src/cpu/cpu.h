@@ -75,7 +75,6 @@ struct vcpu {
 	uint64_t soft_int_rip; /* of the INT n being delivered: where a fault of its delivery is reported */
 	bool soft_int_pending; /* its delivery has not reached another task yet */
 	uint8_t ext;           /* EXT in error codes: 1 while an event is delivered that no instruction asked for */
-	bool db_fault;       /* the #DB being raised is an instruction breakpoint's */
 	uint64_t pending_db; /* DR6 bits of debug traps to deliver after the current instruction */
 
 	struct segment seg[S_COUNT];

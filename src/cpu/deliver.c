@@ -284,12 +284,11 @@ static bool combine(struct vcpu *v, const struct cpu_event *first, struct cpu_ev
 	return true;
 }
 
-static void describe_shutdown(struct vcpu *v, const struct cpu_event *e)
+static void describe_shutdown(struct vcpu *v)
 {
 	snprintf(v->stop_reason, sizeof(v->stop_reason),
 		 "exception %u (error %#x) while delivering a double fault, at %04x:%#lx", v->event.vector,
 		 v->event.error, v->seg[S_CS].sel, v->rip);
-	(void)e;
 }
 
 bool cpu_deliver(struct vcpu *v, const struct cpu_event *event)
@@ -313,7 +312,7 @@ bool cpu_deliver(struct vcpu *v, const struct cpu_event *event)
 		v->ext = 0;
 		/* A handler whose own delivery always faults would loop here for ever. */
 		if (!combine(v, cur, &second) || ++rounds > MAX_NESTED) {
-			describe_shutdown(v, cur);
+			describe_shutdown(v);
 			memcpy(v->fault_jmp, saved, sizeof(saved));
 			return false;
 		}
@@ -325,7 +324,6 @@ bool cpu_deliver(struct vcpu *v, const struct cpu_event *event)
 	if (!done) {
 		if (!(v->cr0 & CR0_PE))
 			cur->has_error = false; /* real mode pushes none */
-		v->db_fault = false;
 		v->ext = !cur->software;
 		deliver_once(v, cur);
 		v->ext = 0;

@@ -4,18 +4,6 @@
  */
 #include "cpu/system.h"
 
-static void require_cpl0(struct vcpu *v)
-{
-	if (v->cpl)
-		cpu_gp(v);
-}
-
-static void check_umip(struct vcpu *v)
-{
-	if (v->cpl && (v->cr4 & CR4_UMIP))
-		cpu_gp(v);
-}
-
 static void require_protected(struct vcpu *v)
 {
 	if (!cpu_protected(v))

@@ -23,6 +23,18 @@ static inline unsigned cpu_iopl(const struct vcpu *v)
 	return (v->sys_flags & FLAG_IOPL) >> 12;
 }
 
+/* #GP(0) unless the instruction is at CPL 0; unless UMIP lets this CPL look at system registers. */
+static inline void require_cpl0(struct vcpu *v)
+{
+	if (v->cpl)
+		cpu_gp(v);
+}
+static inline void check_umip(struct vcpu *v)
+{
+	if (v->cpl && (v->cr4 & CR4_UMIP))
+		cpu_gp(v);
+}
+
 /* Follow-up of changes: CS or EFER.LMA (mode), CPL or AC (privilege of accesses), CR0/CR3/CR4/EFER (MMU). */
 void cpu_update_mode(struct vcpu *v);
 void cpu_update_privilege(struct vcpu *v);

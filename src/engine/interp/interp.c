@@ -90,10 +90,8 @@ static void raise_code_breakpoint(struct vcpu *v)
 {
 	uint64_t lin = v->mode == X86_MODE_64 ? v->rip : (v->seg[S_CS].base + v->rip) & 0xffffffff;
 
-	if (cpu_code_breakpoint(v, lin)) {
-		v->db_fault = true;
+	if (cpu_code_breakpoint(v, lin))
 		cpu_raise(v, EXC_DB);
-	}
 }
 
 /* One instruction, with all that single-stepping implies. */
