@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <x86intrin.h>
 
 #include "cpu/engine.h"
@@ -14,11 +15,10 @@
 int vcpu_new(struct vcpu **out, uint32_t id, const struct cpu_model *model, struct guest_mem *mem,
 	     struct bus *bus, struct err *err)
 {
-	struct vcpu *v = aligned_alloc(64, align_up(sizeof(*v), 64));
+	struct vcpu *v = mmap(NULL, sizeof(*v), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
-	if (!v)
+	if (v == MAP_FAILED)
 		return err_set(err, ENOMEM, "out of host memory");
-	memset(v, 0, sizeof(*v));
 	v->id = id;
 	v->cpu_count = 1;
 	v->model = model;
@@ -35,7 +35,8 @@ void vcpu_free(struct vcpu *v)
 {
 	if (v && v->engine && v->engine->vcpu_fini)
 		v->engine->vcpu_fini(v);
-	free(v);
+	if (v)
+		munmap(v, sizeof(*v));
 }
 
 static void reset_fpu(struct vcpu *v)

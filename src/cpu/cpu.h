@@ -47,6 +47,9 @@ enum cpu_request {
 };
 
 struct engine_ops;
+struct engine_config;
+
+#define CPU_ENGINE_AREA MIB(4)
 
 struct vcpu {
 	union {
@@ -110,6 +113,7 @@ struct vcpu {
 
 	const struct engine_ops *engine;
 	void *engine_state;
+	const struct engine_config *config; /* NULL: defaults */
 
 	/* Why run() returned RUN_ERROR or RUN_SHUTDOWN, for people; and a counter for everything. */
 	char stop_reason[160];
@@ -118,9 +122,12 @@ struct vcpu {
 
 	uint64_t native_rsp; /* for engines that run guest instructions on the host: their stack while they do */
 	_Alignas(64) uint8_t bounce[4096 + 128]; /* for accesses that no host pointer can serve */
+	uint64_t device_cycles, lock_tsc; /* time-stamp cycles spent in devices: between lock() and unlock() */
 	/* Where cpu_raise() goes, set with _setjmp() by the running engine. (clang's builtin loses the base register.) */
 	jmp_buf fault_jmp;
 	struct cpu_event event; /* what cpu_raise() raised */
+	/* The engine's own per-vCPU state that generated code reaches at a fixed distance; zeroed, touched lazily. */
+	_Alignas(4096) uint8_t engine_area[CPU_ENGINE_AREA];
 };
 
 /* A vCPU is large (TLBs) and cache-line aligned. mem, bus, model outlive it. */

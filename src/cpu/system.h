@@ -144,6 +144,7 @@ void cpu_kvm_wall_clock(struct vcpu *v, uint64_t gpa);
 
 static inline void cpu_lock(struct vcpu *v)
 {
+	v->lock_tsc = __builtin_ia32_rdtsc();
 	if (v->lock)
 		v->lock(v->lock_ctx);
 }
@@ -151,6 +152,7 @@ static inline void cpu_unlock(struct vcpu *v)
 {
 	if (v->unlock)
 		v->unlock(v->lock_ctx);
+	v->device_cycles += __builtin_ia32_rdtsc() - v->lock_tsc;
 }
 
 /* Tables of emulated instructions, one per file; joined in emulate.c. */
