@@ -112,7 +112,8 @@ struct vcpu {
 	void *owner;                  /* the machine's own */
 
 	const struct engine_ops *engine;
-	void *engine_state;
+	void *engine_state;     /* the engine's own */
+	struct interp *interp;  /* the interpreter that the engine has, or NULL */
 	const struct engine_config *config; /* NULL: defaults */
 
 	/* Why run() returned RUN_ERROR or RUN_SHUTDOWN, for people; and a counter for everything. */

@@ -22,7 +22,7 @@
 
 #include "case.h"
 #include "cpu/engine.h"
-#include "engine/interp/interp.h"
+#include "engine/interp/engine.h"
 #include "mem/mem.h"
 
 #define KERN 0xffff800000000000ULL

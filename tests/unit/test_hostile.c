@@ -14,7 +14,7 @@
 #include <sys/mman.h>
 
 #include "cpu/engine.h"
-#include "engine/interp/interp.h"
+#include "engine/interp/engine.h"
 
 #define RAM MIB(1)
 #define ROUNDS 1500

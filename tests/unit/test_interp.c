@@ -12,8 +12,8 @@
 #include <string.h>
 
 #include "cpu/engine.h"
-#include "engine/interp/interp.h"
-#include "engine/interp/internal.h"
+#include "engine/interp/engine.h"
+#include "interp/internal.h"
 
 #define RAM MIB(16)
 

@@ -1,5 +1,5 @@
 /* Near control flow: JMP, Jcc, CALL, RET, LOOP, JCXZ. SDM vol. 2; operand-size rules of AMD in 64-bit code. */
-#include "engine/interp/internal.h"
+#include "interp/internal.h"
 
 /* Sets RIP to a near target: truncated to the operand size, then checked. */
 static inline uint64_t near_target(struct vcpu *v, const struct cpu_op *op, uint64_t target)

@@ -19,14 +19,15 @@
  * Ops point into the thunk arena. It is emptied only together with all blocks, while none runs: before a block is
  * decoded, or at the loop's top.
  */
-#ifndef RINGER_ENGINE_INTERP_INTERNAL_H
-#define RINGER_ENGINE_INTERP_INTERNAL_H
+#ifndef RINGER_INTERP_INTERNAL_H
+#define RINGER_INTERP_INTERNAL_H
 
 #include <pthread.h>
 #include <signal.h>
 
 #include "cpu/engine.h"
 #include "cpu/system.h"
+#include "interp/interp.h"
 
 #define BLOCK_MAX_OPS 32
 #define BLOCK_BUCKETS 16384u
@@ -75,13 +76,15 @@ struct interp {
 	uint64_t budget;        /* instructions left; ~0: no limit */
 	uint64_t pending_before; /* vcpu.pending_db before the instruction that is being stepped */
 	uint64_t blocks_decoded, blocks_dropped, native_faults;
+	interp_fault_fn fault_hook; /* another engine's, or NULL */
+	void *fault_ctx;
 	void *signal_stack;
 	stack_t outer_stack;    /* the thread's own, while run() has ours in its place */
 };
 
 static inline struct interp *interp_of(const struct vcpu *v)
 {
-	return v->engine_state;
+	return v->interp;
 }
 
 /* block.c */

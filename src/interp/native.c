@@ -2,8 +2,9 @@
  * Running thunks: the signal handler that turns host faults inside a thunk into a return value.
  *
  * The handler runs on an alternate stack armed with SS_AUTODISARM, because RSP may hold any guest value when the
- * fault comes (even one inside that stack). It acts only when this thread is in native_enter() and the faulting
- * address lies in the thunk arena; every other signal goes to whoever was there before.
+ * fault comes (even one inside that stack). It acts only when this thread is in native_enter(): first the engine's
+ * hook is asked, which may have code of its own, then the thunk arena; every other signal goes to whoever was there
+ * before.
  */
 #include <errno.h>
 #include <signal.h>
@@ -12,7 +13,7 @@
 #include <sys/mman.h>
 #include <ucontext.h>
 
-#include "engine/interp/internal.h"
+#include "interp/internal.h"
 
 #define SIGNAL_STACK 65536
 #define HOST_MXCSR 0x1f80u /* as the psABI has it at program start */
@@ -65,6 +66,8 @@ static void on_fault(int sig, siginfo_t *info, void *context)
 	greg_t *r = uc->uc_mcontext.gregs;
 	struct interp *it = running;
 
+	if (it && it->fault_hook && it->fault_hook(it->fault_ctx, sig, info, context))
+		return;
 	if (!it || !thunks_contain(it->thunks, (uint64_t)r[REG_RIP])) {
 		chain(sig, info, context);
 		return;

@@ -6,7 +6,7 @@
 #include <stdio.h>
 
 #include "cpu/vector.h"
-#include "engine/interp/internal.h"
+#include "interp/internal.h"
 
 #define FX_FOP 6
 #define FX_FIP 8

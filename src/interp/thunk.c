@@ -23,7 +23,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "engine/interp/internal.h"
+#include "interp/internal.h"
 
 #define ARENA_SIZE MIB(32)
 #define THUNK_MAX 512

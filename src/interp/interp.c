@@ -1,16 +1,16 @@
-/* The interpreter's engine functions and run loop. */
-#include "engine/interp/interp.h"
+/* The interpreter's life cycle and run loop. */
+#include "interp/interp.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "engine/interp/internal.h"
+#include "interp/internal.h"
 
 #define NO_RIP (~0ULL)
 #define NO_BUDGET (~0ULL)
 
-static bool usable(struct err *why)
+bool interp_usable(struct err *why)
 {
 	struct thunks *t;
 
@@ -34,22 +34,20 @@ static void interp_wrote(void *ctx, gpa_t gpa, uint64_t len)
 	}
 }
 
-static void vcpu_fini(struct vcpu *v)
+void interp_free(struct interp *it)
 {
-	struct interp *it = interp_of(v);
-
 	if (!it)
 		return;
-	guest_mem_watch_code(v->mem, NULL);
+	guest_mem_watch_code(it->v->mem, NULL);
 	block_drop_all(it);
 	block_free_dropped(it);
 	thunks_free(it->thunks);
 	native_fini(it);
+	it->v->interp = NULL;
 	free(it);
-	v->engine_state = NULL;
 }
 
-static int vcpu_init(struct vcpu *v, struct err *err)
+int interp_new(struct interp **out, struct vcpu *v, struct err *err)
 {
 	struct interp *it = calloc(1, sizeof(*it));
 	struct code_watcher w = {.wrote = interp_wrote, .ctx = it};
@@ -59,6 +57,7 @@ static int vcpu_init(struct vcpu *v, struct err *err)
 		return err_set(err, ENOMEM, "out of host memory");
 	it->v = v;
 	it->generation = 1;
+	it->budget = NO_BUDGET;
 	it->thread = pthread_self();
 	insn_decoder_init(&it->decoder);
 	rc = thunks_new(&it->thunks, err);
@@ -69,9 +68,21 @@ static int vcpu_init(struct vcpu *v, struct err *err)
 		free(it);
 		return rc;
 	}
-	v->engine_state = it;
+	v->interp = it;
 	guest_mem_watch_code(v->mem, &w);
+	*out = it;
 	return 0;
+}
+
+void interp_set_fault_hook(struct interp *it, interp_fault_fn fault, void *ctx)
+{
+	it->fault_hook = fault;
+	it->fault_ctx = ctx;
+}
+
+bool interp_failed(const struct interp *it)
+{
+	return it->failed;
 }
 
 /* Single steps, breakpoints, RF and instruction budgets are exact only one instruction at a time. */
@@ -148,12 +159,9 @@ static void run_block(struct interp *it, const struct block *b)
 	v->insns += (uint64_t)(op - b->op);
 }
 
-/* What must be looked at between blocks; false: leave run() with *exit. */
-static bool between_blocks(struct interp *it, enum run_exit *exit)
+/* No block is running: those that were dropped can go. */
+static void settle(struct interp *it)
 {
-	struct vcpu *v = it->v;
-	bool stop;
-
 	if (it->drop_all) {
 		it->drop_all = false;
 		block_reset_all(it);
@@ -161,6 +169,28 @@ static bool between_blocks(struct interp *it, enum run_exit *exit)
 	if (it->graveyard)
 		block_free_dropped(it);
 	it->stale = false;
+}
+
+void interp_one(struct interp *it)
+{
+	settle(it);
+	step(it);
+}
+
+/* Data breakpoints that a faulting instruction met before it faulted do not count. */
+void interp_faulted(struct interp *it, const struct cpu_event *event)
+{
+	if (!event->software)
+		it->v->pending_db = it->pending_before;
+}
+
+/* What must be looked at between blocks; false: leave run() with *exit. */
+static bool between_blocks(struct interp *it, enum run_exit *exit)
+{
+	struct vcpu *v = it->v;
+	bool stop;
+
+	settle(it);
 	if (it->failed) {
 		*exit = RUN_ERROR;
 		return false;
@@ -211,36 +241,38 @@ static enum run_exit run_with_faults(struct interp *it)
 	if (_setjmp(v->fault_jmp)) {
 		struct cpu_event e = v->event;
 
-		/* Data breakpoints that a faulting instruction met before it faulted do not count. */
-		if (must_step(v, it) && !e.software)
-			v->pending_db = it->pending_before;
+		if (must_step(v, it))
+			interp_faulted(it, &e);
 		if (!cpu_deliver(v, &e))
 			return RUN_SHUTDOWN;
 	}
 	return loop(it);
 }
 
-static enum run_exit run(struct vcpu *v, uint64_t max_insns)
+int interp_enter(struct interp *it)
 {
-	struct interp *it = interp_of(v);
+	it->thread = pthread_self();
+	it->budget = NO_BUDGET;
+	return native_enter(it);
+}
+
+void interp_leave(struct interp *it)
+{
+	native_leave(it);
+}
+
+enum run_exit interp_run(struct interp *it, uint64_t max_insns)
+{
+	struct vcpu *v = it->v;
 	enum run_exit exit;
 
-	it->thread = pthread_self();
-	it->budget = max_insns ? max_insns : NO_BUDGET;
-	if (native_enter(it)) {
+	if (interp_enter(it)) {
 		snprintf(v->stop_reason, sizeof(v->stop_reason), "the host refuses an alternate signal stack");
 		return RUN_ERROR;
 	}
+	if (max_insns)
+		it->budget = max_insns;
 	exit = run_with_faults(it);
-	native_leave(it);
+	interp_leave(it);
 	return exit;
 }
-
-const struct engine_ops interp_engine = {
-	.name = "interp",
-	.description = "reference interpreter: every mode, every instruction; innocuous ones run on the host CPU",
-	.usable = usable,
-	.vcpu_init = vcpu_init,
-	.vcpu_fini = vcpu_fini,
-	.run = run,
-};

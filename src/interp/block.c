@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "engine/interp/internal.h"
+#include "interp/internal.h"
 
 static unsigned bucket_of(uint64_t gpa, unsigned mode)
 {
