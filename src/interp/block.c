@@ -55,6 +55,7 @@ void block_free_dropped(struct interp *it)
 	it->stale = false;
 }
 
+/* Marks stay: they may be another watcher's too, and those that are nobody's go with the first write. */
 void block_drop_all(struct interp *it)
 {
 	for (unsigned i = 0; i < BLOCK_BUCKETS; i++) {
@@ -64,20 +65,18 @@ void block_drop_all(struct interp *it)
 			struct code_page *p = it->pages[i];
 
 			it->pages[i] = p->next;
-			guest_code_clear(it->v->mem, GPA(p->page));
 			free(p);
 		}
 	}
 	it->generation++;
 }
 
-/* Drops the page's blocks that overlap the write, and marks anew what the others were decoded from. */
+/* The page's marks are gone. Drops its blocks that overlap the write, and marks anew what the others were decoded from. */
 static void wrote_page(struct interp *it, uint64_t page, uint64_t from, uint64_t to)
 {
 	struct code_page **slot = page_slot(it, page), *p = *slot;
 	struct block **b;
 
-	guest_code_clear(it->v->mem, GPA(page));
 	if (!p)
 		return; /* only blocks that cross into the next page began here */
 	for (b = &p->blocks; *b;) {

@@ -38,7 +38,7 @@ void interp_free(struct interp *it)
 {
 	if (!it)
 		return;
-	guest_mem_watch_code(it->v->mem, NULL);
+	guest_mem_unwatch_code(it->v->mem, it);
 	block_drop_all(it);
 	block_free_dropped(it);
 	thunks_free(it->thunks);
@@ -63,13 +63,15 @@ int interp_new(struct interp **out, struct vcpu *v, struct err *err)
 	rc = thunks_new(&it->thunks, err);
 	if (!rc)
 		rc = native_init(it, err);
+	if (!rc && guest_mem_watch_code(v->mem, &w))
+		rc = err_set(err, ENOSPC, "too many vCPUs watch this guest's code");
 	if (rc) {
+		native_fini(it);
 		thunks_free(it->thunks);
 		free(it);
 		return rc;
 	}
 	v->interp = it;
-	guest_mem_watch_code(v->mem, &w);
 	*out = it;
 	return 0;
 }

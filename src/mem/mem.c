@@ -4,7 +4,9 @@
  * The array never changes once vCPUs run, so lookups take no lock. Beside each region stands one 64-bit
  * word per 4 KiB page: which of its 64-byte lines hold code that an engine has cached. A writer reads that
  * word after its store; an engine sets it before it decodes. Both orders are safe: either the writer sees
- * the mark and reports the write, or the decoder reads the new bytes (sequentially consistent accesses).
+ * the mark and reports the write, or the decoder reads the new bytes (sequentially consistent accesses). The
+ * marks are cleared before the watchers are told: one that is set while they are at work, on whichever thread,
+ * stays.
  */
 #include "mem/mem.h"
 
@@ -15,6 +17,7 @@
 #include <sys/mman.h>
 
 #define MAX_REGIONS 8
+#define MAX_WATCHERS 8
 #define CODE_LINE_SHIFT 6
 
 struct region {
@@ -26,7 +29,8 @@ struct region {
 struct guest_mem {
 	struct region region[MAX_REGIONS];
 	unsigned n_regions;
-	struct code_watcher watcher;
+	struct code_watcher watcher[MAX_WATCHERS];
+	unsigned n_watchers;
 };
 
 int guest_mem_new(struct guest_mem **out, struct err *err)
@@ -166,26 +170,50 @@ static uint64_t line_mask(uint64_t page_off, uint64_t from, uint64_t to)
 	return BITS(hi >> CODE_LINE_SHIFT, lo >> CODE_LINE_SHIFT);
 }
 
+/* Clears the marks of every page of which a marked line lies in [from, to); false: none did. */
+static bool clear_marks(const struct region *r, uint64_t from, uint64_t to)
+{
+	bool hit = false;
+
+	for (uint64_t page = align_down(from, GUEST_PAGE_SIZE); page < to; page += GUEST_PAGE_SIZE) {
+		_Atomic uint64_t *lines = &r->code_lines[page >> GUEST_PAGE_SHIFT];
+
+		if (likely(!(*lines & line_mask(page, from, to))))
+			continue;
+		*lines = 0;
+		hit = true;
+	}
+	return hit;
+}
+
 void guest_mem_wrote(struct guest_mem *m, gpa_t gpa, uint64_t len)
 {
 	const struct region *r = len ? find_region(m, gpa, len) : NULL;
-	uint64_t from, to;
 
-	if (!r || !m->watcher.wrote)
+	if (!r || !m->n_watchers)
 		return;
 	atomic_thread_fence(memory_order_seq_cst); /* the store before the look at the marks */
-	from = gpa.v - r->base;
-	to = from + len;
-	for (uint64_t page = align_down(from, GUEST_PAGE_SIZE); page < to; page += GUEST_PAGE_SIZE)
-		if (r->code_lines[page >> GUEST_PAGE_SHIFT] & line_mask(page, from, to)) {
-			m->watcher.wrote(m->watcher.ctx, gpa, len);
-			return;
-		}
+	if (!clear_marks(r, gpa.v - r->base, gpa.v - r->base + len))
+		return;
+	for (unsigned i = 0; i < m->n_watchers; i++)
+		m->watcher[i].wrote(m->watcher[i].ctx, gpa, len);
 }
 
-void guest_mem_watch_code(struct guest_mem *m, const struct code_watcher *w)
+int guest_mem_watch_code(struct guest_mem *m, const struct code_watcher *w)
 {
-	m->watcher = w ? *w : (struct code_watcher){0};
+	if (m->n_watchers == MAX_WATCHERS)
+		return -ENOSPC;
+	m->watcher[m->n_watchers++] = *w;
+	return 0;
+}
+
+void guest_mem_unwatch_code(struct guest_mem *m, const void *ctx)
+{
+	for (unsigned i = 0; i < m->n_watchers; i++)
+		if (m->watcher[i].ctx == ctx) {
+			m->watcher[i] = m->watcher[--m->n_watchers];
+			return;
+		}
 }
 
 void guest_code_mark(struct guest_mem *m, gpa_t gpa, uint64_t len)
@@ -199,14 +227,6 @@ void guest_code_mark(struct guest_mem *m, gpa_t gpa, uint64_t len)
 	to = from + len;
 	for (uint64_t page = align_down(from, GUEST_PAGE_SIZE); page < to; page += GUEST_PAGE_SIZE)
 		atomic_fetch_or(&r->code_lines[page >> GUEST_PAGE_SHIFT], line_mask(page, from, to));
-}
-
-void guest_code_clear(struct guest_mem *m, gpa_t page)
-{
-	const struct region *r = find_region(m, page, 1);
-
-	if (r)
-		r->code_lines[(page.v - r->base) >> GUEST_PAGE_SHIFT] = 0;
 }
 
 uint64_t guest_code_lines(const struct guest_mem *m, gpa_t page)

@@ -34,7 +34,7 @@ void guest_mem_clear(struct guest_mem *m);
 
 /*
  * Copies between guest RAM and a host buffer. -EFAULT, with nothing copied, when any byte is not RAM.
- * Writes tell the code watcher (below), so that cached translations of the bytes are dropped.
+ * Writes tell the code watchers (below), so that cached translations of the bytes are dropped.
  */
 int guest_read(const struct guest_mem *m, gpa_t gpa, void *buf, size_t len) must_check;
 int guest_write(struct guest_mem *m, gpa_t gpa, const void *buf, size_t len) must_check;
@@ -47,16 +47,19 @@ void *guest_ptr(const struct guest_mem *m, gpa_t gpa, uint64_t len);
 void guest_mem_wrote(struct guest_mem *m, gpa_t gpa, uint64_t len);
 
 /*
- * Pages that hold cached code. An engine marks the 64-byte lines it has decoded; writers ask. The watcher
- * is called when a marked line is written, and clears the mark itself (guest_code_clear).
+ * Pages that hold cached code. An engine marks the 64-byte lines before it decodes them; who writes a marked line
+ * makes guest_mem clear every mark of the written pages and then call each watcher, on the writer's thread. A
+ * watcher drops what it cached of those bytes, and marks again the lines in those pages that it still uses: so
+ * nobody clears another's marks. A mark that nobody needs any more costs one call and is gone.
  */
 struct code_watcher {
 	void (*wrote)(void *ctx, gpa_t gpa, uint64_t len);
 	void *ctx;
 };
-void guest_mem_watch_code(struct guest_mem *m, const struct code_watcher *w); /* NULL: none */
+/* At most 8, -ENOSPC beyond; ctx says which one goes. Both only while no vCPU and no device runs. */
+int guest_mem_watch_code(struct guest_mem *m, const struct code_watcher *w) must_check;
+void guest_mem_unwatch_code(struct guest_mem *m, const void *ctx);
 void guest_code_mark(struct guest_mem *m, gpa_t gpa, uint64_t len);
-void guest_code_clear(struct guest_mem *m, gpa_t page); /* the whole 4 KiB page */
 /* Mask of marked 64-byte lines of the page at gpa; 0 for pages that are not RAM. */
 uint64_t guest_code_lines(const struct guest_mem *m, gpa_t page);
 

@@ -114,7 +114,7 @@ static void test_code_marks(void **state)
 	struct fixture *f = *state;
 	struct code_watcher w = {on_write, f};
 
-	guest_mem_watch_code(f->mem, &w);
+	assert_int_equal(guest_mem_watch_code(f->mem, &w), 0);
 	guest_code_mark(f->mem, GPA(0x8000 + 60), 8); /* lines 0 and 1 */
 	assert_int_equal(guest_code_lines(f->mem, GPA(0x8000)), 3);
 	put(f, 0x8000 + 128, 1);
@@ -123,12 +123,51 @@ static void test_code_marks(void **state)
 	assert_int_equal(f->wrote, 1);
 	assert_int_equal(f->wrote_gpa, 0x8000 + 120);
 	assert_int_equal(f->wrote_len, 8);
-	guest_code_clear(f->mem, GPA(0x8000));
+	/* All marks of the page are gone. */
 	put(f, 0x8000, 1);
 	assert_int_equal(f->wrote, 1);
 	guest_code_mark(f->mem, GPA(0x9ff8), 16); /* into the next page */
 	assert_int_equal(guest_code_lines(f->mem, GPA(0x9000)), BIT(63));
 	assert_int_equal(guest_code_lines(f->mem, GPA(0xa000)), 1);
+}
+
+/* A watcher with code of its own in the second line of the page at 0x8000. */
+struct keeper {
+	struct guest_mem *mem;
+	unsigned wrote;
+};
+
+static void on_write_keep(void *ctx, gpa_t gpa, uint64_t len)
+{
+	struct keeper *k = ctx;
+
+	k->wrote++;
+	guest_code_mark(k->mem, GPA(0x8040), 1);
+}
+
+static void test_code_watchers(void **state)
+{
+	struct fixture *f = *state;
+	struct keeper k = {f->mem, 0};
+	struct code_watcher w = {on_write, f}, keep = {on_write_keep, &k};
+
+	/* Whoever comes first, what the one marks again in its call survives the other's. */
+	assert_int_equal(guest_mem_watch_code(f->mem, &keep), 0);
+	assert_int_equal(guest_mem_watch_code(f->mem, &w), 0);
+	guest_code_mark(f->mem, GPA(0x8000), 128);
+	guest_code_mark(f->mem, GPA(0x9000), 1);
+	put(f, 0x8000, 1);
+	assert_int_equal(f->wrote, 1);
+	assert_int_equal(k.wrote, 1);
+	assert_int_equal(guest_code_lines(f->mem, GPA(0x8000)), 2);
+	assert_int_equal(guest_code_lines(f->mem, GPA(0x9000)), 1); /* not written */
+	guest_mem_unwatch_code(f->mem, &k);
+	put(f, 0x8040, 1);
+	assert_int_equal(f->wrote, 2);
+	assert_int_equal(k.wrote, 1);
+	for (unsigned i = 1; i < 8; i++)
+		assert_int_equal(guest_mem_watch_code(f->mem, &w), 0);
+	assert_int_equal(guest_mem_watch_code(f->mem, &w), -ENOSPC);
 }
 
 static void test_walk_sets_bits(void **state)
@@ -238,7 +277,7 @@ static void test_clear(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_regions), T(test_checked_access), T(test_code_marks), T(test_walk_sets_bits),
+		T(test_regions), T(test_checked_access), T(test_code_marks), T(test_code_watchers), T(test_walk_sets_bits),
 		T(test_flush_and_code), T(test_flush_large_page), T(test_tables_nowhere), T(test_clear),
 	};
 
