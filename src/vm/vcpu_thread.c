@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#include <x86intrin.h>
 
 static void futex(_Atomic uint32_t *word, int op, uint32_t value)
 {
@@ -23,21 +24,68 @@ void vcpu_thread_wake(struct vcpu *v)
 	futex(&t->wake_seq, FUTEX_WAKE_PRIVATE, 1);
 }
 
+/*
+ * From now on the thread's time is the engine's, or idle (waits), or (running false) neither. The counter around the
+ * change lets readers see all of it or none: they would otherwise count a stretch twice.
+ */
+static void account(struct vcpu_thread *t, bool running, bool waits)
+{
+	uint64_t now = __rdtsc(), since = t->since;
+	_Atomic uint64_t *sum = t->waits ? &t->idle_cycles : &t->engine_cycles;
+
+	atomic_fetch_add(&t->times_seq, 1);
+	if (since && now > since)
+		*sum += now - since;
+	t->since = running ? now : 0;
+	t->waits = waits;
+	atomic_fetch_add(&t->times_seq, 1);
+}
+
+void vcpu_thread_times(const struct vcpu_thread *t, struct vcpu_times *out)
+{
+	uint64_t since, now;
+	uint32_t seq;
+	bool waits;
+
+	/* Bounded: a torn figure is better than a reader that a busy thread holds up. */
+	for (int i = 0; i < 1000; i++) {
+		seq = t->times_seq;
+		out->engine = t->engine_cycles;
+		out->idle = t->idle_cycles;
+		since = t->since;
+		waits = t->waits;
+		if (!(seq & 1) && seq == t->times_seq)
+			break;
+	}
+	now = __rdtsc();
+	if (since && now > since)
+		*(waits ? &out->idle : &out->engine) += now - since;
+}
+
+static void wait_halted(struct vcpu_thread *t, uint32_t seq)
+{
+	account(t, true, true);
+	futex(&t->wake_seq, FUTEX_WAIT_PRIVATE, seq);
+	account(t, true, false);
+}
+
 static void *thread_main(void *arg)
 {
 	struct vcpu_thread *t = arg;
 
+	account(t, true, false);
 	while (!t->should_stop(t->ctx)) {
 		uint32_t seq = atomic_load(&t->wake_seq);
 		enum run_exit why = t->vcpu->engine->run(t->vcpu, 0);
 
 		if (why == RUN_HALT)
-			futex(&t->wake_seq, FUTEX_WAIT_PRIVATE, seq);
+			wait_halted(t, seq);
 		if (why == RUN_HALT || why == RUN_STOP || why == RUN_BUDGET)
 			continue;
 		t->ended(t->ctx, t->vcpu, why);
 		break;
 	}
+	account(t, false, false);
 	return NULL;
 }
 

@@ -14,6 +14,11 @@
 
 #include "cpu/engine.h"
 
+/* What the thread did with its time, in time-stamp cycles of the host. */
+struct vcpu_times {
+	uint64_t engine, idle;
+};
+
 struct vcpu_thread {
 	struct vcpu *vcpu; /* set by the owner, whose v->owner points back here */
 	/* Whether to leave: asked before each entry to the engine. Called on the vCPU's thread. */
@@ -23,6 +28,13 @@ struct vcpu_thread {
 	void (*ended)(void *ctx, struct vcpu *v, enum run_exit why);
 	void *ctx;
 	_Atomic uint32_t wake_seq;
+	/*
+	 * Written by the vCPU's thread alone, read by any: cycles up to `since`, when it went into the
+	 * engine or (waits) to sleep; since 0: neither. seq is odd while they change.
+	 */
+	_Atomic uint32_t times_seq;
+	_Atomic uint64_t engine_cycles, idle_cycles, since;
+	_Atomic bool waits;
 	pthread_t thread;
 	bool running; /* owner's thread only: to be joined */
 };
@@ -30,6 +42,8 @@ struct vcpu_thread {
 /* Any thread, also in a signal handler: the vcpu's wake callback. */
 void vcpu_thread_wake(struct vcpu *v);
 int vcpu_thread_start(struct vcpu_thread *t, struct err *err) must_check;
+/* Up to now. Any thread. */
+void vcpu_thread_times(const struct vcpu_thread *t, struct vcpu_times *out);
 /* Waits until the thread has ended; the owner has made it (CPU_REQ_STOP with should_stop true). */
 void vcpu_thread_join(struct vcpu_thread *t);
 

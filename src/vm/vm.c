@@ -54,7 +54,7 @@ struct vm {
 	_Atomic uint32_t exit_value;    /* of EVENT_DEBUG_EXIT */
 	_Atomic(struct vcpu *) ended_vcpu; /* of EVENT_ENDED */
 	enum run_exit ended_why;
-	unsigned resets;
+	_Atomic unsigned resets;
 };
 
 /* Any thread, also in a signal handler. */
@@ -105,26 +105,6 @@ static void on_ended(void *ctx, struct vcpu *v, enum run_exit why)
 	if (atomic_compare_exchange_strong(&vm->ended_vcpu, &none, v))
 		vm->ended_why = why;
 	post(vm, EVENT_ENDED);
-}
-
-static int choose_engine(const struct engine_ops **out, const char *name, struct err *err)
-{
-	bool any = !name || !strcmp(name, "auto");
-	struct err why = {""};
-
-	for (unsigned i = 0; vm_engines[i]; i++) {
-		if (!any && strcmp(name, vm_engines[i]->name))
-			continue;
-		*out = vm_engines[i];
-		if (vm_engines[i]->usable(&why))
-			return 0;
-		if (!any)
-			return err_set(err, EINVAL, "engine %s cannot work here: %s", name,
-				       why.text);
-	}
-	if (any)
-		return err_set(err, EINVAL, "no engine can work here: %s", why.text);
-	return err_set(err, EINVAL, "no engine is called \"%s\"", name);
 }
 
 static int check_config(const struct vm_config *c, struct err *err)
@@ -179,6 +159,7 @@ static int new_vcpu(struct vm *vm, unsigned id, struct err *err)
 	if (ret < 0)
 		return ret;
 	v->engine = vm->engine;
+	v->config = &vm->cfg.engine_config;
 	ret = vm->engine->vcpu_init ? vm->engine->vcpu_init(v, err) : 0;
 	if (ret < 0)
 		v->engine = NULL; /* nothing to take down */
@@ -266,7 +247,9 @@ int vm_new(struct vm **out, struct vm_config *config, struct loop *loop, struct 
 	vm->loop = loop;
 	ret = check_config(config, err);
 	if (ret == 0)
-		ret = choose_engine(&vm->engine, config->engine, err);
+		ret = vm_check_engine_config(&vm->cfg.engine_config, err);
+	if (ret == 0)
+		ret = vm_choose_engine(&vm->engine, config->engine, err);
 	if (ret == 0)
 		ret = cpu_model_init(&vm->model, config->cpu ? config->cpu : "default", err);
 	if (ret == 0)
@@ -363,6 +346,50 @@ void vm_run(struct vm *vm, struct vm_result *result)
 	for (unsigned i = 0; i < vm->n_vcpus; i++)
 		result->insns += vm->vcpu[i]->insns;
 	result->resets = vm->resets;
+}
+
+/* Adds the counters of v by name to those of the vCPUs before it, which have the same in the same order. */
+static void add_engine_counters(struct vm_stats *s, const struct vcpu *v)
+{
+	struct engine_counter c[VM_ENGINE_COUNTERS];
+	unsigned n = 0;
+
+	if (v->engine && v->engine->counters)
+		n = v->engine->counters(v, c, ARRAY_SIZE(c));
+	n = (unsigned)min_u64(n, ARRAY_SIZE(c));
+	for (unsigned i = 0; i < n; i++) {
+		if (i < s->n_engine) {
+			s->engine[i].value += c[i].value;
+		} else {
+			s->engine[i] = c[i];
+			s->n_engine = i + 1;
+		}
+	}
+}
+
+void vm_stats(const struct vm *vm, struct vm_stats *s)
+{
+	memset(s, 0, sizeof(*s));
+	s->resets = vm->resets;
+	for (unsigned i = 0; i < vm->n_vcpus; i++) {
+		const struct vcpu *v = vm->vcpu[i];
+		struct vcpu_times t;
+
+		vcpu_thread_times(&vm->thread[i], &t);
+		s->engine_cycles += t.engine;
+		s->idle_cycles += t.idle;
+		s->device_cycles += v->device_cycles;
+		s->insns += v->insns;
+		s->interrupts += v->interrupts;
+		for (unsigned e = 0; e < ARRAY_SIZE(v->exceptions); e++)
+			s->exceptions += v->exceptions[e];
+		add_engine_counters(s, v);
+	}
+}
+
+const struct engine_ops *vm_engine(const struct vm *vm)
+{
+	return vm->engine;
 }
 
 void vm_stop(struct vm *vm)

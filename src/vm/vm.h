@@ -24,7 +24,9 @@ struct vm_config {
 	const char *initrd;  /* path or NULL */
 	const char *cmdline; /* or NULL: "" */
 	uint64_t ram;        /* bytes, multiple of 4 KiB; at least 2 MiB, at most 64 GiB */
-	const char *engine;  /* "auto", "interp" */
+	const char *engine;  /* a name of vm_engines, or "auto": the first that works here */
+	/* What the engine may be told (copied); cache_bytes 0: ENGINE_CACHE_DEFAULT. */
+	struct engine_config engine_config;
 	const char *cpu;     /* model name; NULL: "default" */
 	enum vm_boot boot;
 	/* Serial port COM1's backend. Consumed: freed by the machine, also when vm_new() fails. */
@@ -57,6 +59,23 @@ struct vm_result {
 	unsigned resets;      /* times the guest rebooted */
 };
 
+/*
+ * Figures about a machine, summed over its vCPUs. Taken while it runs they may be a little old, and
+ * each on its own: sums need not agree to the last unit. Cycles are those of the host's time-stamp
+ * counter, on the vCPUs' threads; engine, idle and devices never overlap but that devices are part
+ * of the engine's.
+ */
+#define VM_ENGINE_COUNTERS 64
+struct vm_stats {
+	uint64_t insns, exceptions, interrupts;
+	uint64_t engine_cycles; /* in the engine's run() */
+	uint64_t idle_cycles;   /* waiting in HLT */
+	uint64_t device_cycles; /* in devices, with the wait for their lock */
+	unsigned resets;
+	unsigned n_engine; /* the engine's own counters */
+	struct engine_counter engine[VM_ENGINE_COUNTERS];
+};
+
 struct vm;
 
 /*
@@ -70,9 +89,20 @@ void vm_run(struct vm *vm, struct vm_result *result);
 void vm_stop(struct vm *vm);
 /* Presses the power button (ACPI). Any thread but a signal handler. */
 void vm_power_button(struct vm *vm);
+/* Any thread but a signal handler, until vm_free(). */
+void vm_stats(const struct vm *vm, struct vm_stats *s);
+/* The engine that runs it. */
+const struct engine_ops *vm_engine(const struct vm *vm);
 void vm_free(struct vm *vm);
 
 /* The engines built in, in order of preference; NULL-terminated. */
 extern const struct engine_ops *const vm_engines[];
+/*
+ * The engine of that name, or for "auto" and NULL the first that works on this host; only if it works. -EINVAL with
+ * the reason.
+ */
+int vm_choose_engine(const struct engine_ops **out, const char *name, struct err *err) must_check;
+/* -EINVAL when a figure is out of its limits. Fills in the defaults. */
+int vm_check_engine_config(struct engine_config *c, struct err *err) must_check;
 
 #endif
