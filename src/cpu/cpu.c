@@ -24,7 +24,10 @@ int vcpu_new(struct vcpu **out, uint32_t id, const struct cpu_model *model, stru
 	v->model = model;
 	v->mem = mem;
 	v->bus = bus;
-	mmu_init(&v->mmu, mem);
+	if (mmu_init(&v->mmu, mem, err)) {
+		munmap(v, sizeof(*v));
+		return -ENOMEM;
+	}
 	v->mmu.regs.phys_bits = model->phys_bits;
 	vcpu_reset(v);
 	*out = v;
@@ -35,12 +38,15 @@ void vcpu_free(struct vcpu *v)
 {
 	if (v && v->engine && v->engine->vcpu_fini)
 		v->engine->vcpu_fini(v);
-	if (v)
+	if (v) {
+		mmu_fini(&v->mmu);
 		munmap(v, sizeof(*v));
+	}
 }
 
 static void reset_fpu(struct vcpu *v)
 {
+	cpu_fpu_spill(v);
 	memset(&v->fpu, 0, sizeof(v->fpu));
 	*(uint16_t *)&v->fpu.fx[0] = 0x40;   /* FCW at reset; FNINIT makes it 0x37f */
 	v->fpu.fx[4] = 0xff;                 /* abridged tag word: all registers hold 0.0 */

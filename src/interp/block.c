@@ -46,6 +46,8 @@ static void bury(struct interp *it, struct block *b)
 
 void block_free_dropped(struct interp *it)
 {
+	if (it->graveyard)
+		cpu_fpu_spill(it->v); /* free() is libc's */
 	while (it->graveyard) {
 		struct block *b = it->graveyard;
 
@@ -58,6 +60,7 @@ void block_free_dropped(struct interp *it)
 /* Marks stay: they may be another watcher's too, and those that are nobody's go with the first write. */
 void block_drop_all(struct interp *it)
 {
+	cpu_fpu_spill(it->v);
 	for (unsigned i = 0; i < BLOCK_BUCKETS; i++) {
 		while (it->bucket[i])
 			bury(it, it->bucket[i]);
@@ -92,6 +95,7 @@ static void wrote_page(struct interp *it, uint64_t page, uint64_t from, uint64_t
 	}
 	if (!p->blocks) {
 		*slot = p->next;
+		cpu_fpu_spill(it->v);
 		free(p);
 	}
 }
@@ -110,11 +114,11 @@ void block_wrote(struct interp *it, uint64_t gpa, uint64_t len)
 static uint64_t fetch_gpa(struct vcpu *v, uint64_t lin)
 {
 	unsigned mode = v->cpl == 3 ? MMU_USER : MMU_KERNEL;
-	const struct tlb_entry *e = &v->mmu.fetch[mode][tlb_fetch_index(lin)];
+	const struct tlb_entry *e = &v->mmu.fetch[mode][tlb_index(lin)];
 	struct mmu_result r;
 
 	if (likely(e->tag == (lin & ~0xfffULL)))
-		return lin + e->addend;
+		return e->host + (lin & 0xfff);
 	if (!canonical(lin))
 		cpu_gp(v);
 	if (!mmu_translate(&v->mmu, lin, MMU_FETCH, mode, &r))
@@ -263,6 +267,7 @@ static struct block *decode_block(struct interp *it, uint64_t lin, uint64_t gpa)
 	struct decoding d;
 	struct block *b;
 
+	cpu_fpu_spill(it->v); /* Zydis, calloc() */
 	if (it->block_bytes > BLOCK_BYTES_MAX)
 		block_reset_all(it);
 	if (ram)

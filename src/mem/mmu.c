@@ -223,11 +223,11 @@ static void fill(struct mmu *m, uint64_t va, enum mmu_access access, enum mmu_mo
 			if (m->watched[i] == page)
 				return;
 	if (access == MMU_FETCH) {
-		e.addend = gpa_page.v - page;
-		m->fetch[mode == MMU_USER ? MMU_USER : MMU_KERNEL][tlb_fetch_index(va)] = e;
+		e.host = gpa_page.v;
+		m->fetch[mode == MMU_USER ? MMU_USER : MMU_KERNEL][tlb_index(va)] = e;
 		return;
 	}
-	e.addend = (uint64_t)host - page;
+	e.host = (uint64_t)host;
 	m->read[mode][tlb_index(va)] = e;
 	if (r->writable_now && !guest_code_lines(m->mem, gpa_page))
 		m->write[mode][tlb_index(va)] = e;
@@ -259,12 +259,29 @@ static bool translate(const struct mmu *m, uint64_t va, enum mmu_access access, 
 bool mmu_translate(struct mmu *m, uint64_t va, enum mmu_access access, enum mmu_mode mode,
 		   struct mmu_result *r)
 {
-	m->walks++;
+	m->stats.translations++;
+	m->stats.walks++;
 	if (!translate(m, va, access, mode, r, true))
 		return false;
-	m->large |= !r->device && r->large;
+	m->large.larger[0][0] |= !r->device && r->large;
 	if (!r->device)
 		fill(m, va, access, mode, r);
+	return true;
+}
+
+bool mmu_refill(struct mmu *m, uint64_t va, enum mmu_access access, enum mmu_mode mode)
+{
+	m->stats.refills++;
+	return false;
+}
+
+bool mmu_fill_stack(struct mmu *m, uint64_t va, enum mmu_mode mode)
+{
+	const struct tlb_entry *e = &m->write[mode][tlb_index(va)];
+
+	if (e->tag != align_down(va, GUEST_PAGE_SIZE))
+		return false;
+	m->stack[mode] = *e;
 	return true;
 }
 
@@ -274,49 +291,91 @@ bool mmu_probe(const struct mmu *m, uint64_t va, enum mmu_access access, enum mm
 	return translate(m, va, access, mode, r, false);
 }
 
-void mmu_init(struct mmu *m, struct guest_mem *mem)
+int mmu_init(struct mmu *m, struct guest_mem *mem, struct err *err)
 {
 	memset(m, 0, sizeof(*m));
 	m->mem = mem;
 	m->regs.phys_bits = 40;
-	memset(m->watched, 0xff, sizeof(m->watched));
+	for (unsigned i = 0; i < ARRAY_SIZE(m->watched); i++)
+		m->watched[i] = ~0ULL;
 	mmu_flush(m);
+	return 0;
+}
+
+void mmu_fini(struct mmu *m)
+{
+}
+
+void mmu_flush_all(struct mmu *m)
+{
+	for (unsigned i = 0; i < TLB_SLOTS; i++)
+		m->slot[i].tag = ~0ULL;
+	for (unsigned i = 0; i < MMU_MODES; i++)
+		m->stack[i].tag = ~0ULL;
+	m->large.larger[0][0] = 0;
+	m->flushes++;
+	m->code_space[0] = ++m->next_code;
+	m->code_space[1] = ++m->next_code;
 }
 
 void mmu_flush(struct mmu *m)
 {
-	/* Only the tags matter; all ones is no page address. */
-	memset(m->read, 0xff, sizeof(m->read));
-	memset(m->write, 0xff, sizeof(m->write));
-	memset(m->fetch, 0xff, sizeof(m->fetch));
-	m->large = false;
-	m->flushes++;
+	mmu_flush_all(m);
+}
+
+void mmu_flush_nonglobal(struct mmu *m)
+{
+	mmu_flush_all(m);
+}
+
+void mmu_flush_pcid(struct mmu *m, uint16_t pcid)
+{
+	mmu_flush_all(m);
 }
 
 void mmu_flush_page(struct mmu *m, uint64_t va)
 {
-	/* All of a large page must go (SDM vol. 3, 4.10.4.1), and its fragments do not say that they belong together. */
-	if (m->large) {
-		mmu_flush(m);
+	if (m->large.larger[0][0]) { /* fragments do not say that they belong together */
+		mmu_flush_all(m);
 		return;
 	}
-	for (int mode = 0; mode < MMU_MODES; mode++) {
-		m->read[mode][tlb_index(va)].tag = ~0ULL;
-		m->write[mode][tlb_index(va)].tag = ~0ULL;
-		m->fetch[mode][tlb_fetch_index(va)].tag = ~0ULL;
-	}
+	for (unsigned i = tlb_index(va); i < TLB_SLOTS; i += TLB_ENTRIES)
+		m->slot[i].tag = ~0ULL;
+	for (unsigned i = 0; i < MMU_MODES; i++)
+		m->stack[i].tag = ~0ULL;
 	m->flushes++;
+	m->code_space[0] = ++m->next_code;
+	m->code_space[1] = ++m->next_code;
+}
+
+void mmu_flush_page_pcid(struct mmu *m, uint16_t pcid, uint64_t va)
+{
+	mmu_flush_all(m);
+}
+
+void mmu_set_cr3(struct mmu *m, uint64_t cr3, bool noflush)
+{
+	m->regs.cr3 = cr3;
+	mmu_flush_all(m);
+}
+
+void mmu_set_controls(struct mmu *m, uint64_t cr0, uint64_t cr4, uint64_t efer)
+{
+	m->regs.cr0 = cr0;
+	m->regs.cr4 = cr4;
+	m->regs.efer = efer;
+	mmu_flush_all(m);
 }
 
 void mmu_protect_code(struct mmu *m, gpa_t page)
 {
 	uint64_t host = (uint64_t)guest_ptr(m->mem, page, GUEST_PAGE_SIZE);
 
-	for (int mode = 0; mode < MMU_MODES; mode++)
-		for (unsigned i = 0; i < TLB_ENTRIES; i++) {
-			struct tlb_entry *e = &m->write[mode][i];
-
-			if (e->tag != ~0ULL && e->tag + e->addend == host)
-				e->tag = ~0ULL;
-		}
+	for (int mode = 0; mode < MMU_MODES; mode++) {
+		for (unsigned i = 0; i < TLB_ENTRIES; i++)
+			if (m->write[mode][i].host == host)
+				m->write[mode][i].tag = ~0ULL;
+		if (m->stack[mode].host == host)
+			m->stack[mode].tag = ~0ULL;
+	}
 }

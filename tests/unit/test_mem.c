@@ -57,7 +57,7 @@ static int setup(void **state)
 	assert_int_equal(guest_mem_add_ram(f->mem, GPA(GIB(4)), MIB(1), NULL), 0);
 	f->mmu = calloc(1, sizeof(*f->mmu));
 	assert_non_null(f->mmu);
-	mmu_init(f->mmu, f->mem);
+	assert_int_equal(mmu_init(f->mmu, f->mem, NULL), 0);
 	f->mmu->regs = (struct mmu_regs){.cr0 = CR0_PE | CR0_PG | CR0_WP, .cr3 = PML4, .cr4 = CR4_PAE,
 					 .efer = EFER_LME | EFER_LMA | EFER_NXE, .phys_bits = 40};
 	put(f, PML4 + 8, PDPT | PTE_P | PTE_W | PTE_U);
@@ -71,6 +71,7 @@ static int teardown(void **state)
 {
 	struct fixture *f = *state;
 
+	mmu_fini(f->mmu);
 	guest_mem_free(f->mem);
 	free(f->mmu);
 	free(f);
@@ -227,11 +228,11 @@ static void test_flush_large_page(void **state)
 	assert_true(mmu_translate(f->mmu, VA + 0x1ff000, MMU_FETCH, MMU_KERNEL, &r));
 	assert_int_equal(f->mmu->read[MMU_KERNEL][tlb_index(VA + 0x5000)].tag, VA + 0x5000);
 	assert_int_equal(f->mmu->write[MMU_USER][tlb_index(VA + 0x46000)].tag, VA + 0x46000);
-	assert_int_equal(f->mmu->fetch[MMU_KERNEL][tlb_fetch_index(VA + 0x1ff000)].tag, VA + 0x1ff000);
+	assert_int_equal(f->mmu->fetch[MMU_KERNEL][tlb_index(VA + 0x1ff000)].tag, VA + 0x1ff000);
 	mmu_flush_page(f->mmu, VA + 0x10000);
 	assert_int_equal(f->mmu->read[MMU_KERNEL][tlb_index(VA + 0x5000)].tag, ~0ULL);
 	assert_int_equal(f->mmu->write[MMU_USER][tlb_index(VA + 0x46000)].tag, ~0ULL);
-	assert_int_equal(f->mmu->fetch[MMU_KERNEL][tlb_fetch_index(VA + 0x1ff000)].tag, ~0ULL);
+	assert_int_equal(f->mmu->fetch[MMU_KERNEL][tlb_index(VA + 0x1ff000)].tag, ~0ULL);
 	/* With small pages only, the others stay. */
 	put(f, PD, PT | PTE_P | PTE_W | PTE_U);
 	put(f, PT, 0x10000 | PTE_P | PTE_W | PTE_U);
