@@ -36,6 +36,7 @@ enum opt_kind {
 	OPT_SIZE,   /* uint64_t bytes: number with K, M, G or T */
 	OPT_CHOICE, /* unsigned: position in the list */
 	OPT_NAME,   /* const char *: a name of the list */
+	OPT_LIST,   /* const char *: names of the list, with commas between them */
 	OPT_CHR,    /* struct chr_spec: stdio, null, file:PATH */
 };
 
@@ -49,6 +50,12 @@ struct cli_option {
 	const char *const *choices; /* OPT_CHOICE, OPT_NAME: NULL-terminated; or list */
 	cli_list_fn *list;
 	bool more; /* OPT_NAME: after a comma the value may go on, for others to check */
+	bool file; /* OPT_NAME: "=FILE" may follow the name */
+	/*
+	 * OPT_LIST: names from this one on need + or - before them; 0: none does. A name that ends in '=' takes a
+	 * number after it, at least 1.
+	 */
+	unsigned signed_from;
 	uint64_t min, max, step; /* OPT_SIZE */
 	const char *conflicts; /* names of options, separated by spaces, that contradict this one */
 	const char *needs;     /* likewise: at least one of them must be given */
@@ -61,6 +68,13 @@ struct chr_spec {
 	const char *path; /* CHR_SPEC_FILE */
 };
 
+/* What an engine that translates may be told. */
+struct engine_options {
+	uint64_t bt_cache;
+	const char *assist, *stress; /* NULL: all assists, no stress */
+	bool verify;
+};
+
 struct run_options {
 	const char *kernel, *initrd, *append, *engine, *cpu;
 	uint64_t memory;
@@ -69,6 +83,14 @@ struct run_options {
 	unsigned log;          /* enum log_level */
 	unsigned triple_fault; /* 0: stop, 1: reset */
 	bool debug_exit, no_reboot, json, stats;
+	struct engine_options bt;
+	const char *trace; /* "bt" or "bt=FILE"; NULL: nothing */
+	unsigned perf;     /* enum perf_where */
+	const char *symbols;
+};
+
+struct assists_options {
+	bool json;
 };
 
 struct doctor_options {
@@ -96,6 +118,7 @@ struct cli_options {
 	union {
 		struct run_options run;
 		struct doctor_options doctor;
+		struct assists_options assists;
 		struct insn_options insn;
 		struct version_options version;
 		struct help_options help;
@@ -150,6 +173,11 @@ cli_list_fn cli_command_list;
 /* parse.c: argv without the program's name. -EINVAL with one line that says what to do. */
 int cli_parse(struct cli_call *call, int argc, char *const *argv, struct err *err) must_check;
 
+/* list.c: comma lists. Whether every word is one of the option's; -EINVAL. */
+int list_check(const struct cli_option *opt, const char *value, struct err *err) must_check;
+/* Takes the next word out of *list, cut to the buffer; false at the end. */
+bool list_next(const char **list, char *word, size_t len);
+
 /* size.c: "512M" to bytes and back. Every byte of text must belong to the size. */
 int size_parse(const char *text, uint64_t *bytes) must_check; /* -EINVAL, -ERANGE */
 const char *size_text(char buf[32], uint64_t bytes);          /* exact */
@@ -173,6 +201,7 @@ int cli_fail(struct cli *cli, int status, const char *fmt, ...) printf_like(3, 4
 /* The commands. */
 int cmd_run(struct cli *cli, const struct cli_call *call);
 int cmd_doctor(struct cli *cli, const struct cli_call *call);
+int cmd_assists(struct cli *cli, const struct cli_call *call);
 int cmd_insn(struct cli *cli, const struct cli_call *call);
 int cmd_version(struct cli *cli, const struct cli_call *call);
 int cmd_help(struct cli *cli, const struct cli_call *call);

@@ -35,7 +35,10 @@ static void words(FILE *out, const struct cli_option *opt)
 	const char *name;
 
 	for (unsigned i = 0; (name = cli_choice(opt, i, NULL)); i++)
-		fprintf(out, "%s%s", i ? " " : "", name);
+		if (opt->signed_from && i >= opt->signed_from)
+			fprintf(out, " -%s +%s", name, name);
+		else
+			fprintf(out, "%s%s", i ? " " : "", name);
 	if (opt->kind == OPT_CHR)
 		fputs("stdio null file:", out);
 }
@@ -58,7 +61,7 @@ static void bash_values(FILE *out, const struct cli_command *cmd, const struct c
 	if (opt->kind == OPT_FILE)
 		fputs("_ringer_files \"$cur\"", out);
 	else if (has_words(opt)) {
-		fputs("_ringer_words '", out);
+		fputs(opt->kind == OPT_LIST ? "_ringer_list '" : "_ringer_words '", out);
 		words(out, opt);
 		fputs("' \"$cur\"", out);
 	} else {
@@ -84,7 +87,9 @@ static void print_bash(FILE *out)
 {
 	fputs("# bash completion for ringer\n"
 	      "_ringer_words()\n{\n\tmapfile -t COMPREPLY < <(compgen -W \"$1\" -- "
-	      "\"$2\")\n}\n\n_ringer_files()\n{\n\tcompopt -o filenames 2>/dev/null\n\tmapfile -t "
+	      "\"$2\")\n}\n\n_ringer_list()\n{\n\tlocal head=''\n\n\t[[ $2 == *,* ]] && "
+	      "head=${2%,*},\n\tmapfile -t COMPREPLY < <(compgen -P \"$head\" -W \"$1\" -- "
+	      "\"${2##*,}\")\n}\n\n_ringer_files()\n{\n\tcompopt -o filenames 2>/dev/null\n\tmapfile -t "
 	      "COMPREPLY < <(compgen -f -- \"$1\")\n}\n\n_ringer()\n{\n\tlocal "
 	      "cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} words=''\n\tlocal "
 	      "cmd=${COMP_WORDS[1]}\n\n\tCOMPREPLY=()\n\tif ((COMP_CWORD == 1)); "

@@ -22,7 +22,7 @@ void cli_option_term(char *buf, size_t len, const struct cli_option *opt)
 
 static void print_option(FILE *out, const struct cli_option *opt)
 {
-	char term[64], text[1024], all[256] = "";
+	char term[64], text[1200], all[384] = "";
 	const char *name;
 	size_t at = 0;
 
@@ -30,7 +30,10 @@ static void print_option(FILE *out, const struct cli_option *opt)
 	if (opt->kind == OPT_CHR)
 		snprintf(all, sizeof(all), " One of stdio, null, file:PATH");
 	for (unsigned i = 0; (name = cli_choice(opt, i, NULL)) && at < sizeof(all) - 64; i++)
-		at += (size_t)snprintf(all + at, sizeof(all) - at, "%s %.48s", i ? "," : " One of",
+		at += (size_t)snprintf(all + at, sizeof(all) - at, "%s %.48s",
+				       i                       ? ","
+				       : opt->kind == OPT_LIST ? " Any of"
+							       : " One of",
 				       name);
 	snprintf(text, sizeof(text), "%s%s%s%s%s%s", opt->help, all, all[0] && !opt->def ? "." : "",
 		 opt->def ? (all[0] ? "; default " : " Default ") : "", opt->def ? opt->def : "",

@@ -54,7 +54,10 @@ static void man_choices(FILE *out, const struct cli_option *opt)
 	const char *name, *text;
 
 	for (unsigned i = 0; (name = cli_choice(opt, i, &text)); i++) {
-		fputs(i ? ", \\fB" : "One of \\fB", out);
+		fputs(i                       ? ", \\fB"
+		      : opt->kind == OPT_LIST ? "Any of \\fB"
+					      : "One of \\fB",
+		      out);
 		roff(out, name);
 		fputs("\\fR", out);
 		if (text) {

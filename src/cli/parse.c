@@ -76,14 +76,17 @@ static int bad_choice(const struct cli_option *opt, const char *value, size_t le
 
 static int set_choice(const struct cli_option *opt, void *field, const char *value, struct err *err)
 {
-	size_t len = opt->more ? strcspn(value, ",") : strlen(value);
+	size_t len = strcspn(value, opt->more ? "," : opt->file ? "=" : "");
 	const char *name;
 
 	for (unsigned i = 0; (name = cli_choice(opt, i, NULL)); i++) {
 		if (strlen(name) != len || memcmp(name, value, len))
 			continue;
+		if (opt->file && value[len] && !value[len + 1])
+			return err_set(err, EINVAL, "--%s: '%.64s' needs a file name after it",
+				       opt->name, value);
 		if (opt->kind == OPT_NAME)
-			*(const char **)field = opt->more ? value : name;
+			*(const char **)field = opt->more || opt->file ? value : name;
 		else
 			*(unsigned *)field = i;
 		return 0;
@@ -168,6 +171,9 @@ static int set_option(const struct cli_option *opt, struct cli_options *o, const
 	case OPT_CHOICE:
 	case OPT_NAME:
 		return set_choice(opt, field, value, err);
+	case OPT_LIST:
+		*(const char **)field = value;
+		return list_check(opt, value, err);
 	case OPT_CHR:
 		return set_chr(opt, field, value, err);
 	}
@@ -287,6 +293,21 @@ static const char *given_of(const struct cli_call *call, const char *names)
 	return NULL;
 }
 
+/* "trace perf" as "--trace or --perf". */
+static const char *alternatives(char *buf, size_t len, const char *names)
+{
+	size_t at = 0;
+
+	while (*names && at < len) {
+		size_t n = strcspn(names, " ");
+
+		at += (size_t)snprintf(buf + at, len - at, "%s--%.*s", at ? " or " : "", (int)n, names);
+		names += n;
+		names += strspn(names, " ");
+	}
+	return buf;
+}
+
 static int check_rows(const struct cli_call *call, struct err *err)
 {
 	const struct cli_command *cmd = call->cmd;
@@ -295,6 +316,7 @@ static int check_rows(const struct cli_call *call, struct err *err)
 		const struct cli_option *opt = &cmd->options[i];
 		bool given = call->given >> i & 1;
 		const char *other;
+		char buf[128];
 
 		if (opt->required && !given)
 			return err_set(err, EINVAL, "%s: --%s %s is missing; see 'ringer help %s'",
@@ -308,8 +330,8 @@ static int check_rows(const struct cli_call *call, struct err *err)
 				       "one out",
 				       cmd->name, opt->name, other);
 		if (opt->needs && !given_of(call, opt->needs))
-			return err_set(err, EINVAL, "%s: --%s only goes with --%s", cmd->name,
-				       opt->name, opt->needs);
+			return err_set(err, EINVAL, "%s: --%s only goes with %s", cmd->name,
+				       opt->name, alternatives(buf, sizeof(buf), opt->needs));
 	}
 	return 0;
 }

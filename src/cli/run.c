@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "cli/console.h"
+#include "cli/engine_options.h"
 #include "cli/json.h"
 #include "cli/outwatch.h"
 #include "cli/progress.h"
@@ -21,6 +22,7 @@
 
 struct run {
 	struct cli *cli;
+	const struct cli_call *call;
 	const struct run_options *o;
 	struct loop *loop;
 	struct vm *vm;
@@ -160,8 +162,12 @@ static int make_machine(struct run *r, struct err *err)
 		.progress = progress_show,
 		.progress_ctx = &r->progress,
 	};
-	int rc = loop_new(&r->loop, err);
+	const struct engine_ops *engine;
+	int rc = engine_options_check(r->call, o->engine, &engine, err);
 
+	engine_options_fill(&o->bt, &config.engine_config);
+	if (!rc)
+		rc = loop_new(&r->loop, err);
 	if (!rc)
 		rc = open_backends(r, &config, err);
 	if (rc)
@@ -269,7 +275,7 @@ static int report(struct run *r, const struct vm_result *res)
 
 int cmd_run(struct cli *cli, const struct cli_call *call)
 {
-	struct run r = {.cli = cli, .o = &call->o.run};
+	struct run r = {.cli = cli, .call = call, .o = &call->o.run};
 	struct vm_result res = {.end = VM_END_ERROR};
 	struct err err = {""};
 	int status = CLI_HOST, rc = signals_catch(&err);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "cli/console.h"
+#include "cli/engine_options.h"
 #include "vm/vm.h"
 #include "x86/cpuid.h"
 #include "x86/insn.h"
@@ -52,6 +53,28 @@ static const char *run_statuses(unsigned i, const char **text)
 	return i < ARRAY_SIZE(rows) ? rows[i][0] : NULL;
 }
 
+/* The default as text: ENGINE_CACHE_DEFAULT. */
+#define CACHE_DEFAULT "64M"
+_Static_assert(ENGINE_CACHE_DEFAULT == MIB(64), "CACHE_DEFAULT says otherwise");
+
+/* What every command has that runs an engine. */
+#define ENGINE_OPTIONS(command)                                                                    \
+	{"engine", 0, OPT_NAME, .value = "NAME", .def = "auto", .list = engine_names,              \
+	 IN(command, engine), .help = "What executes the guest's instructions."},                  \
+	{"bt-cache", 0, OPT_SIZE, .value = "SIZE", .def = CACHE_DEFAULT, .min = ENGINE_CACHE_MIN,  \
+	 .max = ENGINE_CACHE_MAX, .step = KIB(4), IN(command, bt.bt_cache),                        \
+	 .help = "Translated code that is kept for each processor: 1M to 1G."},                    \
+	{"assist", 0, OPT_LIST, .value = "LIST", .list = assist_words,                             \
+	 .signed_from = ASSIST_WORDS_SIGNED, IN(command, bt.assist),                               \
+	 .help = "What the translator does by itself: -NAME switches one assist off, +NAME on, "   \
+		 "later words win. 'ringer assists' explains them."},                              \
+	{"stress", 0, OPT_LIST, .value = "LIST", .list = stress_words, IN(command, bt.stress),     \
+	 .help = "Make the translator's rare paths common, for tests; flush= takes a number of "   \
+		 "blocks."},                                                                       \
+	{"verify", 0, OPT_FLAG, IN(command, bt.verify),                                            \
+	 .help = "Run each block in lock-step with the interpreter, and stop at the first "        \
+		 "difference. Slow."}
+
 static const struct cli_option run_options[] = {
 	{"kernel", 0, OPT_FILE, true, "FILE", IN(run, kernel),
 	 .help = "What to boot: a Linux bzImage or vmlinux, or an ELF image for PVH or multiboot "
@@ -64,8 +87,7 @@ static const struct cli_option run_options[] = {
 	 .step = KIB(4), IN(run, memory),
 	 .help = "Guest memory, with a suffix K, M or G: 2M to 64G. It is taken from the host as "
 		 "the guest touches it."},
-	{"engine", 0, OPT_NAME, .value = "NAME", .def = "auto", .list = engine_names,
-	 IN(run, engine), .help = "What executes the guest's instructions."},
+	ENGINE_OPTIONS(run),
 	{"cpu", 0, OPT_NAME, .value = "MODEL", .def = "default", .list = cpu_model_name,
 	 IN(run, cpu), .more = true,
 	 .help = "CPU model that the guest sees. It never offers what the host's CPU lacks. "
@@ -94,7 +116,21 @@ static const struct cli_option run_options[] = {
 	 .help = "Print how the machine ended as a JSON object on standard output, which must then "
 		 "be free: no stdio for --serial or --debugcon."},
 	{"stats", 0, OPT_FLAG, IN(run, stats),
-	 .help = "Print instruction and time figures on standard error at the end."},
+	 .help = "Print figures about time, instructions and the engine at the end: a table on "
+		 "standard error, or with --json part of the object. SIGUSR1 has the same printed "
+		 "on standard error at any time."},
+	{"trace", 0, OPT_NAME, .value = "WHAT[=FILE]", .choices = LIST("bt"), .file = true,
+	 IN(run, trace),
+	 .help = "Write every block that is translated to FILE, by default standard error: guest "
+		 "and host code side by side."},
+	{"perf", 0, OPT_CHOICE, .value = "WHERE", .def = "off",
+	 .choices = LIST("off", "map", "jitdump", "both"), IN(run, perf),
+	 .help = "Name translated code for Linux perf: /tmp/perf-PID.map is enough for 'perf "
+		 "report'; jit-PID.dump in the working directory, for 'perf record -k mono' and "
+		 "'perf inject --jit', also has the code."},
+	{"symbols", 0, OPT_FILE, .value = "FILE", .needs = "trace perf", IN(run, symbols),
+	 .help = "Names of the guest kernel's functions for --trace and --perf: a System.map or an "
+		 "ELF file. By default the symbols of --kernel, if it has any."},
 	END,
 };
 
@@ -106,6 +142,11 @@ static const struct cli_section run_sections[] = {
 
 static const struct cli_option doctor_options[] = {
 	{"json", 0, OPT_FLAG, IN(doctor, json), .help = "Print a JSON object."},
+	END,
+};
+
+static const struct cli_option assists_options[] = {
+	{"json", 0, OPT_FLAG, IN(assists, json), .help = "Print a JSON array."},
 	END,
 };
 
@@ -159,6 +200,14 @@ const struct cli_command cli_commands[] = {
 		 "Checks the CPU, the kernel and the limits that Ringer depends on, and each "
 		 "engine. The exit status is 0 when machines can run here, 1 when not.",
 	 .options = doctor_options, .run = cmd_doctor},
+	{"assists", "list what the translator does by itself",
+	 .description =
+		 "Prints the VM assists: the system events that the translator handles inside "
+		 "translated code, and what happens when one is switched off with --assist.",
+	 .options = assists_options,
+	 .examples = LIST("ringer run --assist -syscall,-iret --kernel vmlinux",
+			  "ringer run --assist none,+chain --kernel vmlinux"),
+	 .run = cmd_assists},
 	{"insn", "explain an instruction: its class, and what engines do with it", "[TEXT]",
 	 .description =
 		 "Prints the encoding of an instruction, its class in Popek and Goldberg's sense, "

@@ -13,6 +13,7 @@
 
 #include "cli/cli.h"
 #include "cli/console.h"
+#include "cli/engine_options.h"
 #include "cli/run.h"
 #include "cli/typist.h"
 
@@ -114,6 +115,29 @@ static void bad_lines_are_refused(void **state)
 		{"run|--kernel|k|--json|--serial|null|--debugcon|stdio",
 		 "--json contradicts --debugcon"},
 		{"run|--kernel|k|--serial|file:a|--debugcon|file:a", "both write 'a'"},
+		{"run|--kernel|k|--bt-cache|1K", "too small; at least 1M"},
+		{"run|--kernel|k|--bt-cache|2G", "too large; at most 1G"},
+		{"run|--kernel|k|--assist|-sycall", "did you mean '-syscall'?"},
+		{"run|--kernel|k|--assist|none,+chian", "did you mean '+chain'?"},
+		{"run|--kernel|k|--assist|syscall", "write '+syscall' or '-syscall'"},
+		{"run|--kernel|k|--assist|+none", "'none' takes no sign"},
+		{"run|--kernel|k|--assist|", "the list is empty"},
+		{"run|--kernel|k|--assist|-iret,,-if", "unknown word ''; it is one of none, all"},
+		{"run|--kernel|k|--stress|pol", "did you mean 'poll'?"},
+		{"run|--kernel|k|--stress|flush", "needs a number from 1"},
+		{"run|--kernel|k|--stress|flush=0", "needs a number from 1"},
+		{"run|--kernel|k|--stress|flush=4294967296", "needs a number from 1"},
+		{"run|--kernel|k|--stress|flush=-1", "needs a number from 1"},
+		{"run|--kernel|k|--stress|flush=1x", "needs a number from 1"},
+		{"run|--kernel|k|--trace|tb", "did you mean 'bt'?"},
+		{"run|--kernel|k|--trace|bt=", "'bt=' needs a file name"},
+		{"run|--kernel|k|--perf|mpa", "did you mean 'map'?"},
+		{"run|--kernel|k|--symbols|f", "only goes with --trace or --perf"},
+		{"run|--kernel|k|--engine|interp|--verify", "means nothing to engine interp"},
+		{"run|--kernel|k|--engine|interp|--assist|-if", "means nothing to engine interp"},
+		{"run|--kernel|k|--engine|interp|--bt-cache|8M", "means nothing to engine interp"},
+		{"run|--kernel|k|--engine|interp|--perf|map", "means nothing to engine interp"},
+		{"assists|now", "unexpected 'now'"},
 		{"insn", "ringer insn"},
 		{"insn|popf|--hex|9d", "hex"},
 		{"insn|--hex|9d|--list", "contradict each other"},
@@ -214,6 +238,57 @@ static void values_are_taken_in_every_form(void **state)
 	assert_int_equal(c.n_args, 2);
 	assert_string_equal(c.args[1], "-x");
 	assert_int_equal(c.o.insn.mode, X86_MODE_16);
+}
+
+static void fill(struct engine_config *c, const char *args)
+{
+	struct cli_call call;
+	struct err err = {""};
+
+	if (parse(&call, args, &err))
+		fail_msg("%s: %s", args, err.text);
+	memset(c, 0, sizeof(*c));
+	engine_options_fill(&call.o.run.bt, c);
+}
+
+static void engine_options_are_taken(void **state)
+{
+	struct engine_config c;
+
+	fill(&c, "run|--kernel|k");
+	assert_int_equal(c.cache_bytes, ENGINE_CACHE_DEFAULT);
+	assert_int_equal(c.assists_off, 0);
+	assert_false(c.verify || c.stress.one_insn || c.stress.slow_memory || c.stress.poll);
+	assert_int_equal(c.stress.flush_blocks, 0);
+	fill(&c, "run|--kernel|k|--bt-cache|1M|--assist|-syscall,-iret,+syscall|--verify");
+	assert_int_equal(c.cache_bytes, MIB(1));
+	assert_int_equal(c.assists_off, BIT(ASSIST_IRET));
+	assert_true(c.verify);
+	fill(&c, "run|--kernel|k|--assist|none,+chain|--stress|poll,flush=100");
+	assert_int_equal(c.assists_off, (BIT(ASSIST_COUNT) - 1) & ~BIT(ASSIST_CHAIN));
+	assert_true(c.stress.poll);
+	assert_false(c.stress.one_insn || c.stress.slow_memory);
+	assert_int_equal(c.stress.flush_blocks, 100);
+	fill(&c, "run|--kernel|k|--assist|none,all|--stress|one-insn,slow-memory");
+	assert_int_equal(c.assists_off, 0);
+	assert_true(c.stress.one_insn && c.stress.slow_memory && !c.stress.poll);
+}
+
+static void assists_are_listed(void **state)
+{
+	struct output o;
+	cJSON *j;
+
+	ringer(&o, "assists");
+	assert_int_equal(o.status, CLI_OK);
+	for (unsigned i = 0; i < ASSIST_COUNT; i++)
+		assert_non_null(strstr(o.out, engine_assists[i].name));
+	output_free(&o);
+	ringer(&o, "assists|--json");
+	j = cJSON_Parse(o.out);
+	assert_int_equal(cJSON_GetArraySize(j), ASSIST_COUNT);
+	cJSON_Delete(j);
+	output_free(&o);
 }
 
 static void sizes_are_checked(void **state)
@@ -356,7 +431,8 @@ static void table_is_sound(void **state)
 
 		for (const struct cli_option *o = c->options; o->name; o++, n++) {
 			bool flag = o->kind == OPT_FLAG;
-			bool listed = o->kind == OPT_CHOICE || o->kind == OPT_NAME;
+			bool listed = o->kind == OPT_CHOICE || o->kind == OPT_NAME ||
+				      o->kind == OPT_LIST;
 			char names[128];
 
 			assert_int_equal(flag, !o->value);
@@ -497,6 +573,8 @@ int main(void)
 		cmocka_unit_test(control_characters_stay_on_one_line),
 		cmocka_unit_test(defaults_are_set),
 		cmocka_unit_test(values_are_taken_in_every_form),
+		cmocka_unit_test(engine_options_are_taken),
+		cmocka_unit_test(assists_are_listed),
 		cmocka_unit_test(sizes_are_checked),
 		cmocka_unit_test(help_names_every_command_and_option),
 		cmocka_unit_test(help_is_narrow),
