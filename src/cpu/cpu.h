@@ -94,6 +94,13 @@ struct vcpu {
 	uint64_t kvm_system_time, kvm_wall_clock, kvm_steal_time, kvm_pv_eoi;
 	int64_t tsc_offset; /* guest TSC = host TSC + this */
 
+	/*
+	 * An engine may keep the extended state in the hardware while it runs (all but MXCSR, which is there in any
+	 * engine): then fpu_live says that fpu is stale, and fpu_spill() saves it there and clears fpu_live. Who needs
+	 * fpu, or calls what may use vector registers, goes by cpu_fpu_spill(). False whenever run() is not running.
+	 */
+	bool fpu_live;
+	void (*fpu_spill)(struct vcpu *v);
 	struct fpu_state fpu;
 	struct mmu mmu;
 

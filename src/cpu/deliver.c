@@ -286,6 +286,7 @@ static bool combine(struct vcpu *v, const struct cpu_event *first, struct cpu_ev
 
 static void describe_shutdown(struct vcpu *v)
 {
+	cpu_fpu_spill(v);
 	snprintf(v->stop_reason, sizeof(v->stop_reason),
 		 "exception %u (error %#x) while delivering a double fault, at %04x:%#lx", v->event.vector,
 		 v->event.error, v->seg[S_CS].sel, v->rip);

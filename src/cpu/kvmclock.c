@@ -78,6 +78,7 @@ void cpu_kvm_wall_clock(struct vcpu *v, uint64_t gpa)
 	int8_t shift;
 	uint64_t boot;
 
+	cpu_fpu_spill(v); /* clock_gettime() is libc's */
 	tsc_scale(v->model->tsc_hz, &mul, &shift);
 	boot = clock_ns(CLOCK_REALTIME) - tsc_to_ns(cpu_tsc(v) - (uint64_t)v->tsc_offset, mul, shift);
 	w.sec = (uint32_t)(boot / 1000000000);

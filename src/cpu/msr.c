@@ -258,6 +258,7 @@ static void exec_rdmsr(struct vcpu *v, const struct cpu_op *op)
 	if (v->cpl)
 		cpu_gp(v);
 	if (cpu_msr_read(v, (uint32_t)v->gpr[R_CX], &val)) {
+		cpu_fpu_spill(v); /* logging is printf's */
 		if (!v->unknown_msr_reads++)
 			log_info(v->log, "vcpu %u: first RDMSR of an unknown register: %#x (#GP)", v->id,
 				 (uint32_t)v->gpr[R_CX]);
@@ -276,6 +277,7 @@ static void exec_wrmsr(struct vcpu *v, const struct cpu_op *op)
 	if (v->cpl)
 		cpu_gp(v);
 	if (cpu_msr_write(v, (uint32_t)v->gpr[R_CX], val)) {
+		cpu_fpu_spill(v);
 		if (!v->unknown_msr_writes++)
 			log_info(v->log, "vcpu %u: first refused WRMSR: %#x = %#lx (#GP)", v->id,
 				 (uint32_t)v->gpr[R_CX], val);

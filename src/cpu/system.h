@@ -111,7 +111,9 @@ void cpu_init_state(struct vcpu *v);
 void cpu_data_breakpoint(struct vcpu *v, uint64_t lin, unsigned len, bool write);
 void cpu_io_breakpoint(struct vcpu *v, uint16_t port, unsigned len);
 
-/* Raises #UD/#NM unless the guest has enabled the state; may raise #MF for FPU_WAIT and x87 (CR0.NE). */
+/* Raises #UD/#NM unless the guest has enabled the state. */
+void cpu_require_fpu(struct vcpu *v, enum fpu_need need);
+/* The same, and then v->fpu is up to date: before an instruction that uses the state. */
 void cpu_check_fpu(struct vcpu *v, enum fpu_need need);
 /* Executes INT n/INT3/INTO/INT1 on behalf of an instruction of length len. */
 void cpu_software_interrupt(struct vcpu *v, const struct cpu_op *op, unsigned vector, bool check_dpl);
@@ -142,8 +144,20 @@ void cpu_out(struct vcpu *v, uint16_t port, unsigned size, uint64_t val);
 void cpu_kvm_clock_update(struct vcpu *v);
 void cpu_kvm_wall_clock(struct vcpu *v, uint64_t gpa);
 
+/*
+ * Brings v->fpu up to date and leaves the vector registers to whoever wants them: libc, Zydis, devices. The code
+ * of the light libraries (src/meson.build) may run without.
+ */
+static inline void cpu_fpu_spill(struct vcpu *v)
+{
+	if (unlikely(v->fpu_live))
+		v->fpu_spill(v);
+}
+
+/* Devices are ordinary code, which may use vector registers. */
 static inline void cpu_lock(struct vcpu *v)
 {
+	cpu_fpu_spill(v);
 	v->lock_tsc = __builtin_ia32_rdtsc();
 	if (v->lock)
 		v->lock(v->lock_ctx);

@@ -12,7 +12,7 @@
 #define XSAVE_EXTENDED 576
 #define XCOMP_COMPACTED BIT(63)
 
-void cpu_check_fpu(struct vcpu *v, enum fpu_need need)
+void cpu_require_fpu(struct vcpu *v, enum fpu_need need)
 {
 	switch (need) {
 	case FPU_NONE:
@@ -51,6 +51,13 @@ void cpu_check_fpu(struct vcpu *v, enum fpu_need need)
 		cpu_raise(v, EXC_NM);
 }
 
+void cpu_check_fpu(struct vcpu *v, enum fpu_need need)
+{
+	cpu_require_fpu(v, need);
+	if (need > FPU_VEX)
+		cpu_fpu_spill(v);
+}
+
 static void check_fxsr(struct vcpu *v, uint64_t ea, unsigned align)
 {
 	if (v->cr0 & CR0_EM)
@@ -59,6 +66,7 @@ static void check_fxsr(struct vcpu *v, uint64_t ea, unsigned align)
 		cpu_raise(v, EXC_NM);
 	if (ea & (align - 1))
 		cpu_gp(v);
+	cpu_fpu_spill(v);
 }
 
 /* The x87 part of an image; without REX.W the pointers are 32-bit with (zero) selectors. */
@@ -276,6 +284,7 @@ static void check_xsave(struct vcpu *v)
 		cpu_ud(v);
 	if (v->cr0 & CR0_TS)
 		cpu_raise(v, EXC_NM);
+	cpu_fpu_spill(v);
 }
 
 static uint64_t requested(const struct vcpu *v)

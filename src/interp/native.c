@@ -75,9 +75,11 @@ static void on_fault(int sig, siginfo_t *info, void *context)
 	last_fault.vector = (unsigned)r[REG_TRAPNO];
 	last_fault.error = (uint32_t)r[REG_ERR];
 	last_fault.addr = (uint64_t)r[REG_CR2];
-	uc->uc_mcontext.fpregs->cwd = 0x37f;
-	uc->uc_mcontext.fpregs->swd = 0;
-	uc->uc_mcontext.fpregs->ftw = 0;
+	if (!it->v->fpu_live) { /* else the fault was not x87's, and its state is the guest's */
+		uc->uc_mcontext.fpregs->cwd = 0x37f;
+		uc->uc_mcontext.fpregs->swd = 0;
+		uc->uc_mcontext.fpregs->ftw = 0;
+	}
 	r[REG_RIP] = (greg_t)(uintptr_t)native_fault_exit;
 	r[REG_RSP] = (greg_t)it->v->native_rsp;
 }
@@ -135,6 +137,7 @@ void native_leave(struct interp *it)
 {
 	const uint32_t host = HOST_MXCSR;
 
+	cpu_fpu_spill(it->v);
 	asm volatile("fninit");
 	store_mxcsr(it->v->fpu.fx + FX_MXCSR);
 	load_mxcsr(&host);

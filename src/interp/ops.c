@@ -38,6 +38,7 @@ static _Noreturn void raise_native(struct vcpu *v, const struct cpu_op *op)
 	case EXC_AC:
 		cpu_raise_error(v, EXC_AC, 0);
 	default:
+		cpu_fpu_spill(v);
 		/* Not the guest's doing: its memory could not be touched (a host out of memory, say). */
 		snprintf(v->stop_reason, sizeof(v->stop_reason), "host exception %u at %#lx while running %s", f->vector,
 			 f->addr, ZydisMnemonicGetString(op->mnemonic));
@@ -244,9 +245,10 @@ static void masked_store(struct vcpu *v, const struct cpu_op *op, uint64_t lin, 
 /* EVEX masking: only active elements are accessed. One by one when the whole operand is not plain RAM. */
 static void op_native_masked(struct vcpu *v, const struct cpu_op *op)
 {
-	uint64_t lin = masked_linear(v, op), active = active_elements(v, op);
+	uint64_t lin = masked_linear(v, op), active;
 
 	cpu_check_fpu(v, op->fpu);
+	active = active_elements(v, op);
 	if (op->flags & OP_WRITE)
 		masked_store(v, op, lin, active);
 	else
@@ -283,10 +285,11 @@ static bool x87_store_suppressed(const struct vcpu *v)
 static void op_native_convert(struct vcpu *v, const struct cpu_op *op)
 {
 	uint8_t before[X87_SIZE], after[X87_SIZE], value[64] = {0};
-	uint16_t old_fop = (uint16_t)(v->fpu.fx[FX_FOP] | v->fpu.fx[FX_FOP + 1] << 8);
+	uint16_t old_fop;
 
 	cpu_check_fpu(v, op->fpu);
 	check_pending_x87(v, op);
+	old_fop = (uint16_t)(v->fpu.fx[FX_FOP] | v->fpu.fx[FX_FOP + 1] << 8);
 	memcpy(before, v->fpu.fx, X87_SIZE);
 	run_native(v, op, value);
 	if (op->fpu == FPU_X87)
