@@ -9,15 +9,16 @@
 
 #include <errno.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "cli/console.h"
 #include "cli/engine_options.h"
+#include "cli/firstout.h"
 #include "cli/json.h"
 #include "cli/outwatch.h"
 #include "cli/progress.h"
 #include "cli/relay.h"
+#include "cli/stats.h"
 #include "cli/terminal.h"
 
 struct run {
@@ -29,7 +30,8 @@ struct run {
 	struct console console;
 	struct outwatch outwatch;
 	struct progress progress;
-	uint64_t ns; /* that the machine ran */
+	struct stats stats;
+	struct vm_stats figures; /* at the end */
 };
 
 static bool same_file(const struct chr_spec *a, const struct chr_spec *b)
@@ -119,6 +121,16 @@ static int open_chr(struct run *r, const struct chr_spec *spec, struct chr **out
 	return chr_null_new(out, err);
 }
 
+/* The serial port's first byte is timed. */
+static int note_first_output(struct run *r, struct vm_config *config, struct err *err)
+{
+	int rc = firstout_new(&config->serial, config->serial, &r->stats.first_ns, err);
+
+	if (rc)
+		chr_free(config->debugcon);
+	return rc;
+}
+
 /* Both backends, or none. */
 static int open_backends(struct run *r, struct vm_config *config, struct err *err)
 {
@@ -141,6 +153,8 @@ static int open_backends(struct run *r, struct vm_config *config, struct err *er
 		rc = open_chr(r, &o->debugcon, &config->debugcon, err);
 	if (rc)
 		chr_free(config->serial);
+	if (!rc)
+		rc = note_first_output(r, config, err);
 	return rc;
 }
 
@@ -197,7 +211,9 @@ static int start(struct run *r, struct err *err)
 		rc = console_start(&r->console, r->vm, err);
 	if (uses_stdio(r->o))
 		outwatch_start(&r->outwatch, r->vm, r->loop);
-	return rc ? rc : loop_start(r->loop, err);
+	if (!rc)
+		rc = loop_start(r->loop, err);
+	return rc ? rc : stats_start(&r->stats, r->vm, err);
 }
 
 /*
@@ -209,6 +225,7 @@ static void finish(struct run *r)
 	if (r->loop)
 		loop_stop(r->loop);
 	console_fini(&r->console);
+	stats_fini(&r->stats);
 	outwatch_stop(&r->outwatch);
 	signals_on_stop(NULL, NULL);
 	if (r->vm)
@@ -227,27 +244,13 @@ static int print_json(struct run *r, const struct vm_result *res, int status)
 		cJSON_AddNumberToObject(j, "value", res->value);
 	cJSON_AddStringToObject(j, "reason", res->reason);
 	cJSON_AddNumberToObject(j, "instructions", (double)res->insns);
-	cJSON_AddNumberToObject(j, "seconds", (double)r->ns / 1e9);
+	cJSON_AddNumberToObject(j, "seconds", (double)(r->stats.end_ns - r->stats.run_ns) / 1e9);
 	cJSON_AddNumberToObject(j, "resets", res->resets);
 	if (res->dump[0])
 		cJSON_AddStringToObject(j, "registers", res->dump);
+	if (r->o->stats)
+		cJSON_AddItemToObject(j, "stats", stats_json(&r->stats, &r->figures));
 	return json_print(r->cli, j);
-}
-
-static void print_stats(struct run *r, const struct vm_result *res)
-{
-	double s = (double)r->ns / 1e9;
-	struct rusage u;
-
-	getrusage(RUSAGE_SELF, &u);
-	fprintf(r->cli->err,
-		"instructions     %llu\nseconds          %.3f\ninstructions/s   %.1f million\nCPU "
-		"seconds      %.3f user, %.3f system\npeak memory      %ld MiB\nguest resets     "
-		"%u\n",
-		(unsigned long long)res->insns, s, s > 0 ? (double)res->insns / s / 1e6 : 0.0,
-		(double)u.ru_utime.tv_sec + (double)u.ru_utime.tv_usec / 1e6,
-		(double)u.ru_stime.tv_sec + (double)u.ru_stime.tv_usec / 1e6, u.ru_maxrss / 1024,
-		res->resets);
 }
 
 static int report(struct run *r, const struct vm_result *res)
@@ -268,8 +271,8 @@ static int report(struct run *r, const struct vm_result *res)
 	}
 	if (r->o->json)
 		rc = print_json(r, res, status);
-	if (r->o->stats)
-		print_stats(r, res);
+	else if (r->o->stats)
+		stats_print(&r->stats, &r->figures, cli->err);
 	return rc ? rc : status;
 }
 
@@ -280,14 +283,15 @@ int cmd_run(struct cli *cli, const struct cli_call *call)
 	struct err err = {""};
 	int status = CLI_HOST, rc = signals_catch(&err);
 
+	stats_init(&r.stats, r.o->json);
 	if (!rc && (rc = make_machine(&r, &err)))
 		status = run_setup_status(rc);
 	if (!rc)
 		rc = start(&r, &err);
 	if (!rc) {
-		r.ns = host_now_ns();
 		vm_run(r.vm, &res);
-		r.ns = host_now_ns() - r.ns;
+		r.stats.end_ns = host_now_ns();
+		vm_stats(r.vm, &r.figures);
 	}
 	finish(&r);
 	status = rc ? cli_fail(cli, status, "%s", err.text) : report(&r, &res);

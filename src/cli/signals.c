@@ -22,13 +22,15 @@ static const int stop_signals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
 /* All others whose default is to end the process, but SIGKILL and the real-time ones. */
 static const int deadly_signals[] = {
 	SIGABRT, SIGSEGV,   SIGBUS,  SIGFPE,  SIGILL,  SIGTRAP, SIGSYS, SIGXCPU,
-	SIGALRM, SIGVTALRM, SIGPROF, SIGUSR1, SIGUSR2, SIGIO,   SIGPWR, SIGSTKFLT,
+	SIGALRM, SIGVTALRM, SIGPROF, SIGUSR2, SIGIO,   SIGPWR, SIGSTKFLT,
 };
 
 static struct {
-	/* Written by the thread that runs the command; stop_ctx first. */
+	/* Written by the thread that runs the command; the ctx first. */
 	void (*stop)(void *ctx);
 	void *stop_ctx;
+	void (*report)(void *ctx);
+	void *report_ctx;
 	volatile sig_atomic_t caught;
 } signals;
 
@@ -53,6 +55,18 @@ static void on_stop(int sig, siginfo_t *info, void *uc)
 	} else {
 		die_on_return(sig);
 	}
+	errno = e;
+}
+
+static void on_report(int sig, siginfo_t *info, void *uc)
+{
+	void (*report)(void *ctx) = __atomic_load_n(&signals.report, __ATOMIC_SEQ_CST);
+	int e = errno;
+
+	if (report)
+		report(signals.report_ctx);
+	else
+		die_on_return(sig);
 	errno = e;
 }
 
@@ -115,6 +129,8 @@ int signals_catch(struct err *err)
 	for (size_t i = 0; i < ARRAY_SIZE(deadly_signals) && !rc; i++)
 		rc = install(deadly_signals[i], on_deadly, 0);
 	if (!rc)
+		rc = install(SIGUSR1, on_report, SA_RESTART);
+	if (!rc)
 		rc = install(SIGTSTP, on_tstp, SA_RESTART);
 	if (!rc)
 		rc = install(SIGCONT, on_cont, SA_RESTART);
@@ -129,6 +145,13 @@ void signals_on_stop(void (*stop)(void *ctx), void *ctx)
 	if (stop)
 		signals.stop_ctx = ctx;
 	__atomic_store_n(&signals.stop, stop, __ATOMIC_SEQ_CST);
+}
+
+void signals_on_report(void (*report)(void *ctx), void *ctx)
+{
+	__atomic_store_n(&signals.report, NULL, __ATOMIC_SEQ_CST);
+	signals.report_ctx = ctx;
+	__atomic_store_n(&signals.report, report, __ATOMIC_SEQ_CST);
 }
 
 int signals_caught(void)

@@ -22,6 +22,8 @@ int signals_catch(struct err *err) must_check;
  * it.
  */
 void signals_on_stop(void (*stop)(void *ctx), void *ctx);
+/* SIGUSR1 calls report(ctx), which must be async-signal-safe. NULL: back to ending the process. */
+void signals_on_report(void (*report)(void *ctx), void *ctx);
 /* The signal that called stop(), 0 when none did. */
 int signals_caught(void);
 /* Restores the terminal and ends the process by that signal. */
