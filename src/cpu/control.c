@@ -52,8 +52,7 @@ void cpu_set_cr0(struct vcpu *v, uint64_t val)
 		v->efer &= ~(uint64_t)EFER_LMA;
 	}
 	v->cr0 = val;
-	if ((old ^ val) & (CR0_PG | CR0_WP | CR0_PE))
-		cpu_update_mmu(v);
+	cpu_update_mmu(v);
 	if ((old ^ val) & CR0_PE && !(val & CR0_PE))
 		v->cpl = 0;
 	cpu_update_mode(v);
@@ -71,12 +70,8 @@ void cpu_set_cr3(struct vcpu *v, uint64_t val)
 	if (!cpu_long(v))
 		val &= 0xffffffff;
 	check_pdptes(v, v->cr0, val, v->cr4);
-	/* Entries are not tagged with PCIDs, so a change of tables always flushes. */
-	if (noflush && val == v->cr3)
-		return;
 	v->cr3 = val;
-	v->mmu.regs.cr3 = val;
-	mmu_flush(&v->mmu);
+	mmu_set_cr3(&v->mmu, val, noflush);
 }
 
 /* CR4 bits of the features that the model offers. */

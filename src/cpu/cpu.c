@@ -28,7 +28,6 @@ int vcpu_new(struct vcpu **out, uint32_t id, const struct cpu_model *model, stru
 		munmap(v, sizeof(*v));
 		return -ENOMEM;
 	}
-	v->mmu.regs.phys_bits = model->phys_bits;
 	vcpu_reset(v);
 	*out = v;
 	return 0;
@@ -163,11 +162,7 @@ void cpu_update_privilege(struct vcpu *v)
 
 void cpu_update_mmu(struct vcpu *v)
 {
-	v->mmu.regs.cr0 = v->cr0;
-	v->mmu.regs.cr3 = v->cr3;
-	v->mmu.regs.cr4 = v->cr4;
-	v->mmu.regs.efer = v->efer;
-	mmu_flush(&v->mmu);
+	mmu_set_controls(&v->mmu, v->cr0, v->cr4, v->efer);
 	cpu_update_privilege(v);
 }
 
@@ -178,8 +173,11 @@ void cpu_state_changed(struct vcpu *v)
 	else
 		v->cpl = v->sys_flags & FLAG_VM ? 3 : v->seg[S_CS].sel & 3;
 	cpu_update_mode(v);
-	cpu_update_mmu(v);
+	cpu_update_privilege(v);
 	cpu_update_breakpoints(v);
+	v->mmu.regs = (struct mmu_regs){.cr0 = v->cr0, .cr3 = v->cr3, .cr4 = v->cr4, .efer = v->efer,
+					.phys_bits = v->model->phys_bits};
+	mmu_flush(&v->mmu);
 }
 
 uint64_t cpu_tsc(const struct vcpu *v)

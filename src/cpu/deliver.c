@@ -450,12 +450,14 @@ static bool breakpoint_enabled(const struct vcpu *v, unsigned n)
 
 void cpu_update_breakpoints(struct vcpu *v)
 {
-	for (unsigned n = 0; n < 4; n++) {
+	uint64_t page[MMU_WATCHED];
+
+	for (unsigned n = 0; n < MMU_WATCHED; n++) {
 		bool data = breakpoint_enabled(v, n) && (breakpoint_kind(v, n) & 1);
 
-		v->mmu.watched[n] = data ? align_down(v->dr[n], GUEST_PAGE_SIZE) : ~0ULL;
+		page[n] = data ? align_down(v->dr[n], GUEST_PAGE_SIZE) : ~0ULL;
 	}
-	mmu_flush(&v->mmu);
+	mmu_set_watched(&v->mmu, page);
 }
 
 bool cpu_code_breakpoint(struct vcpu *v, uint64_t lin)

@@ -449,7 +449,19 @@ static void exec_invpcid(struct vcpu *v, const struct cpu_op *op)
 		cpu_gp(v);
 	if (type == 0 && !canonical(addr))
 		cpu_gp(v);
-	mmu_flush(&v->mmu);
+	switch (type) {
+	case 0:
+		mmu_flush_page_pcid(&v->mmu, (uint16_t)pcid, addr);
+		break;
+	case 1:
+		mmu_flush_pcid(&v->mmu, (uint16_t)pcid);
+		break;
+	case 2:
+		mmu_flush_all(&v->mmu);
+		break;
+	default:
+		mmu_flush_nonglobal(&v->mmu);
+	}
 	cpu_next(v, op);
 }
 

@@ -174,9 +174,10 @@ void cpu_task_switch(struct vcpu *v, uint16_t tss_sel, enum task_source source, 
 	v->seg[S_TR] = tss;
 	v->seg[S_TR].attr |= 2; /* busy */
 	v->cr0 |= CR0_TS;
-	if (l == &tss32 && (v->cr0 & CR0_PG) && cr3 != v->cr3)
+	if (l == &tss32 && (v->cr0 & CR0_PG) && cr3 != v->cr3) {
 		v->cr3 = cr3;
-	cpu_update_mmu(v);
+		mmu_set_cr3(&v->mmu, cr3, false);
+	}
 	v->rip = ip;
 	for (unsigned i = 0; i < 8; i++)
 		v->gpr[i] = l == &tss32 ? gpr[i] : (v->gpr[i] & 0xffff0000) | gpr[i];

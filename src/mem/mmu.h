@@ -18,6 +18,7 @@
 enum mmu_mode { MMU_USER, MMU_KERNEL, MMU_KERNEL_AC, MMU_MODES };
 enum mmu_access { MMU_READ, MMU_WRITE, MMU_FETCH, MMU_ACCESSES };
 
+#define MMU_WATCHED 4
 #define TLB_ENTRIES 1024 /* of each level-1 table; a power of two */
 
 struct tlb_entry {
@@ -56,6 +57,17 @@ struct mmu_large {
 	uint64_t size_2m[2][MMU_LARGE_BITS / 64]; /* [0]: the lower half of the address space, [1]: the upper */
 	uint64_t larger[2][MMU_LARGE_BITS / 64];
 };
+
+/* For page frame numbers of either size. Folded: regions that are in use together seldom collide. */
+static inline unsigned mmu_large_word(uint64_t frame)
+{
+	return (frame ^ frame >> 12) >> 6 & (MMU_LARGE_BITS / 64 - 1);
+}
+
+static inline uint64_t mmu_large_bit(uint64_t frame)
+{
+	return BIT((frame ^ frame >> 12) & 63);
+}
 
 struct mmu_stats {
 	uint64_t refills;      /* mmu_refill(): level-1 misses of engines that call it */
@@ -97,8 +109,8 @@ struct mmu {
 
 	struct mmu_regs regs;
 	struct guest_mem *mem;
-	uint64_t watched[4]; /* linear pages with data breakpoints; ~0 when unused. The owner sets them and flushes. */
-	uint64_t flushes;    /* flushes of every kind: as long as it is unchanged, so is every translation */
+	uint64_t watched[MMU_WATCHED]; /* linear pages with data breakpoints; ~0 when unused: mmu_set_watched() */
+	uint64_t flushes;    /* goes up whenever a code_space number changes, back to an older one too */
 	struct mmu_stats stats;
 
 	/* Private to src/mem. */
@@ -108,12 +120,13 @@ struct mmu {
 	struct mmu_large large;
 	uint64_t next_code;  /* the last code space number given out */
 	uint64_t code_epoch; /* saved user numbers of an older epoch are void */
+	uint64_t pcid_epoch; /* spaces of PCIDs of an older epoch are void */
 	uint32_t next_space; /* the last level-2 address space number given out */
 	uint32_t space, global_space; /* of the current PCID's entries, and of global ones */
-	uint16_t pcid;       /* current; 0 without CR4.PCIDE */
-	uint32_t pcid_epoch; /* spaces of PCIDs of an older epoch are void */
-	bool user_fetched_global;       /* a user-mode fetch used a global translation */
-	bool supervisor_fetched_nonglobal; /* since the last load of CR3 */
+	uint32_t next_victim; /* where replacement in a level-2 set starts to look */
+	uint16_t pcid;        /* current; 0 without CR4.PCIDE */
+	bool user_fetched_global;          /* a user-mode fetch used a global translation */
+	bool supervisor_fetched_nonglobal; /* since level 1 was last rid of non-global entries */
 };
 
 struct mmu_result {
@@ -150,7 +163,10 @@ void mmu_set_cr3(struct mmu *m, uint64_t cr3, bool noflush);
 /* MOV to CR0, MOV to CR4, WRMSR of EFER: drops what the change of these requires (SDM vol. 3, 4.10.4.1). */
 void mmu_set_controls(struct mmu *m, uint64_t cr0, uint64_t cr4, uint64_t efer);
 
-/* Everything, and what is derived from regs: after regs or watched were set by hand. */
+/* Pages that never get an entry for reads and writes in level 1. */
+void mmu_set_watched(struct mmu *m, const uint64_t page[MMU_WATCHED]);
+
+/* Everything, and what is derived from regs: after regs were set by hand. */
 void mmu_flush(struct mmu *m);
 void mmu_flush_all(struct mmu *m);       /* all PCIDs, global pages too (INVPCID type 2) */
 void mmu_flush_nonglobal(struct mmu *m); /* all PCIDs, but global pages stay (INVPCID type 3) */

@@ -60,6 +60,7 @@ static int setup(void **state)
 	assert_int_equal(mmu_init(f->mmu, f->mem, NULL), 0);
 	f->mmu->regs = (struct mmu_regs){.cr0 = CR0_PE | CR0_PG | CR0_WP, .cr3 = PML4, .cr4 = CR4_PAE,
 					 .efer = EFER_LME | EFER_LMA | EFER_NXE, .phys_bits = 40};
+	mmu_flush(f->mmu);
 	put(f, PML4 + 8, PDPT | PTE_P | PTE_W | PTE_U);
 	put(f, PDPT, PD | PTE_P | PTE_W | PTE_U);
 	put(f, PD, PT | PTE_P | PTE_W | PTE_U);
