@@ -50,7 +50,8 @@ enum {
 	DIFF_IMAGES = 64,
 	DIFF_IMAGE_SIZE = 2752,
 	DIFF_BATCH = 256,
-	DIFF_CODE_MAX = 352
+	DIFF_CODE_MAX = 1600, /* with the exit jump */
+	DIFF_CASE_CODE = 1536
 };
 
 /* Laid out as struct fpu_state is: an FXSAVE64 image for x87 and MXCSR, vector and mask registers
@@ -66,7 +67,14 @@ struct diff_poke {
 	uint32_t len;
 };
 
-enum diff_kind { DIFF_FORM, DIFF_MUTATED, DIFF_SEQUENCE, DIFF_KINDS };
+enum diff_kind {
+	DIFF_FORM,     /* one instruction */
+	DIFF_MUTATED,  /* one instruction with damaged bytes */
+	DIFF_SEQUENCE, /* a few, with skips and LOOP; in 32-bit mode too */
+	DIFF_BLOCK,    /* 2 to 24, straight on */
+	DIFF_LOOP,     /* blocks that jump to, call and return to each other */
+	DIFF_KINDS
+};
 
 /* Mismatch classes a case may be excused for; see compare.c. */
 enum {
@@ -84,13 +92,16 @@ struct diff_case {
 	uint8_t kind, mode; /* enum diff_kind; enum x86_mode */
 	uint8_t template, flags;
 	uint16_t code_len;
-	uint8_t code[320]; /* without the exit jump */
+	uint8_t code[DIFF_CASE_CODE];       /* without the exit jump */
+	uint8_t pinned[DIFF_CASE_CODE / 8]; /* bytes (a bit each) that the shrinker must leave */
 	bool with_exit;    /* false: the code runs up to the end of the mapped code */
 	uint32_t code_off; /* from DIFF_CODE */
 	uint64_t gpr[16], rflags, fs_base, gs_base;
 	uint32_t undefined; /* flags that the code leaves undefined */
 	uint32_t npokes;
-	struct diff_poke poke[6];
+	struct diff_poke poke[24];
+	bool smc;               /* writes to its own code */
+	bool warm;              /* the engine runs it twice; the second run counts */
 	uint32_t image;         /* XSAVE image to put at image_addr; DIFF_IMAGES: none */
 	uint64_t image_addr;    /* also where a CASE_XSAVE instruction writes; 0: not known */
 	ZydisMnemonic mnemonic; /* of the (first) instruction under test */
@@ -171,14 +182,19 @@ void engine_side_run(struct engine_side *e, const struct diff_case *c, struct di
 /* compare.c: whether results agree; writes the differences to out when it is not NULL. */
 struct diff_verdict {
 	bool mismatch;
-	bool undefined;         /* they differ in undefined flags alone */
-	bool excused;           /* ... in what excuse.c allows alone */
-	char field[32];         /* the first that differs */
+	bool undefined;  /* they differ in undefined flags alone */
+	bool excused;    /* ... in what excuse.c allows alone */
+	bool dead_flags; /* ... in flags at a fault that the code would have overwritten unread */
+	char field[32];  /* the first that differs */
 	ZydisMnemonic mnemonic; /* of a mismatch: the instruction that faulted, or the first one */
 };
 struct diff_verdict case_compare(const struct diff_shared *sh, const struct diff_case *c,
 				 const struct diff_result *a, const struct diff_result *b,
 				 FILE *out);
+extern const char *const gpr_name[16];
+/* The first byte of a dirty line; a field of an FXSAVE image. */
+uint64_t line_va(uint32_t index);
+uint64_t fpu_field(const uint8_t *fx, unsigned at, unsigned len);
 /* excuse.c: overwrites what the implementation may choose in the engine's result b with the native
  * a. */
 struct diff_excuse {
@@ -189,9 +205,16 @@ struct diff_excuse {
 };
 struct diff_excuse case_excuse(const struct diff_case *c, const struct diff_result *a,
 			       struct diff_result *b);
+/* dead_flags.c: the status flags that the code overwrites from rip on before anything reads them.
+ */
+uint32_t dead_flags(const struct diff_case *c, uint64_t rip);
+/* print.c */
 void case_print(const struct diff_case *c, FILE *out);
 void result_print(const struct diff_result *r, const char *who, FILE *out);
-/* Disassembles the code of a case, one line an instruction. */
-void case_disassemble(const struct diff_case *c, FILE *out);
+/* Disassembles the code of a case, one line an instruction; with shrunk, NOPs are left out. */
+void case_disassemble(const struct diff_case *c, bool shrunk, FILE *out);
+/* Start, native and engine registers side by side. */
+void results_print(const struct diff_case *c, const struct diff_result *a,
+		   const struct diff_result *b, FILE *out);
 
 #endif

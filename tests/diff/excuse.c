@@ -288,7 +288,7 @@ static bool excuse_maskmov(const struct diff_case *c, const struct diff_result *
 {
 	if (a->outcome != OUT_FAULT)
 		return false;
-	return a->rip != b->rip || (c->kind == DIFF_SEQUENCE && a->gpr[R_CX] != b->gpr[R_CX]);
+	return a->rip != b->rip || (c->kind >= DIFF_SEQUENCE && a->gpr[R_CX] != b->gpr[R_CX]);
 }
 
 /* IRET whose frame runs into a read-only page: the host was seen to fault in it without end. */

@@ -183,7 +183,8 @@ static void keep(struct enumeration *en, const struct enc *e, const struct insn 
 					     .key = key,
 					     .mnemonic = (uint16_t)in->z.mnemonic,
 					     .mode = en->mode,
-					     .seq_ok = fits_sequence(in)};
+					     .seq_ok = fits_sequence(in),
+					     .cls = (uint8_t)class_of(in)};
 }
 
 static bool try_enc(struct enumeration *en, const struct enc *e)
@@ -355,10 +356,6 @@ static void enumerate_mode(struct enumeration *en, uint8_t mode)
 	enumerate_vex(en);
 	enumerate_evex(en);
 	g->count[mode] = g->nforms - g->first[mode];
-	g->seq[mode] = malloc((g->count[mode] + 1) * sizeof(uint32_t));
-	for (uint32_t i = 0; g->seq[mode] && i < g->count[mode]; i++)
-		if (g->form[g->first[mode] + i].seq_ok)
-			g->seq[mode][g->nseq[mode]++] = g->first[mode] + i;
 }
 
 int forms_enumerate(struct gen *g)
@@ -375,7 +372,7 @@ int forms_enumerate(struct gen *g)
 	if (g->compat)
 		enumerate_mode(&en, X86_MODE_32);
 	free(en.seen.slot);
-	return g->seq[X86_MODE_64] ? 0 : -ENOMEM;
+	return classes_index(g);
 }
 
 /* Draws the fields that should not change the form; `bold` of 0..3 says how many of them. */

@@ -4,14 +4,16 @@
 #include <errno.h>
 #include <string.h>
 
-#include "gen.h"
+#include "emit.h"
 
-int gen_init(struct gen *g, const struct diff_shared *sh, uint64_t seed, bool compat)
+int gen_init(struct gen *g, const struct diff_shared *sh, uint64_t seed, bool compat,
+	     const struct weights *w)
 {
 	memset(g, 0, sizeof(*g));
 	g->seed = seed;
 	g->sh = sh;
 	g->compat = compat;
+	g->weights = *w;
 	insn_decoder_init(&g->dec);
 	for (unsigned m = 0; m <= ZYDIS_MNEMONIC_MAX_VALUE; m++)
 		if (exclude_mnemonic(m))
@@ -22,14 +24,19 @@ int gen_init(struct gen *g, const struct diff_shared *sh, uint64_t seed, bool co
 void gen_free(struct gen *g)
 {
 	free(g->form);
-	for (unsigned i = 0; i < ARRAY_SIZE(g->seq); i++)
-		free(g->seq[i]);
+	free(g->single);
+	for (unsigned i = 0; i < 3 * CLASSES; i++)
+		free(g->seq[i / CLASSES][i % CLASSES].index);
 }
 
 static void place(struct rng *r, struct diff_case *c)
 {
+	bool large = c->kind >= DIFF_BLOCK;
+
 	c->code_off = 0x400 + (uint32_t)rnd_below(r, 0x400);
-	if (chance(r, 10))
+	if (large && chance(r, 40))
+		c->code_off = 0x1000 - (uint32_t)rnd_below(r, 400);
+	else if (chance(r, 10))
 		c->code_off = 0x1000 - (uint32_t)rnd_below(r, 16); /* across a page */
 	c->with_exit = true;
 	c->code_len = 0;
@@ -45,7 +52,7 @@ static void cut_at_end(struct rng *r, struct diff_case *c)
 	c->with_exit = false;
 }
 
-static void note_undefined(struct diff_case *c, const struct insn *in)
+void note_undefined(struct diff_case *c, const struct insn *in)
 {
 	/* What the interpreter runs on the host CPU has the CPU's flags, undefined ones too. */
 	if (in->z.cpu_flags && insn_form_info(in)->interp != INSN_NATIVE)
@@ -149,175 +156,44 @@ static void mutated_case(const struct gen *g, struct rng *r, struct diff_case *c
 	}
 }
 
-struct sequence {
-	const struct gen *g;
-	struct rng *r;
-	struct diff_case *c;
-	uint64_t keep; /* registers that must not be written: a loop counter */
-};
+const char *const shape_name[SHAPES] = {"all", "single", "block", "loop"};
 
-static bool writes_kept(const struct sequence *q, const struct insn *in)
+enum diff_shape shape_of(uint64_t number)
 {
-	for (unsigned i = 0; i < in->z.operand_count; i++) {
-		const ZydisDecodedOperand *op = &in->op[i];
-		ZydisRegister full;
-
-		if (op->type != ZYDIS_OPERAND_TYPE_REGISTER ||
-		    !(op->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE))
-			continue;
-		full = ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, op->reg.value);
-		if (ZydisRegisterGetClass(full) == ZYDIS_REGCLASS_GPR64 &&
-		    q->keep >> ((unsigned)ZydisRegisterGetId(full) & 15) & 1)
-			return true;
-	}
-	return false;
+	return number % 4 < 2 ? SHAPE_SINGLE : number % 4 == 2 ? SHAPE_BLOCK : SHAPE_LOOP;
 }
 
-static void put(struct diff_case *c, const void *bytes, size_t len)
+/* n counts the cases of the shape SHAPE_SINGLE. */
+static void single_kind(const struct gen *g, struct rng *r, uint64_t n, struct diff_case *c)
 {
-	memcpy(c->code + c->code_len, bytes, len);
-	c->code_len = (uint16_t)(c->code_len + len);
-}
-
-static void put_mov(struct diff_case *c, unsigned reg, uint64_t value)
-{
-	uint8_t op[2] = {(uint8_t)(0x48 | reg >> 3), (uint8_t)(0xb8 | (reg & 7))};
-
-	if (c->mode == X86_MODE_64) {
-		put(c, op, 2);
-		put(c, &value, 8);
-	} else {
-		put(c, op + 1, 1);
-		put(c, &value, 4);
-	}
-}
-
-static bool draw_insn(const struct sequence *q, struct insn *in)
-{
-	const struct gen *g = q->g;
-	uint8_t mode = q->c->mode;
-
-	for (unsigned t = 0; t < 8; t++) {
-		const struct form *f = &g->form[g->seq[mode][rnd_below(q->r, g->nseq[mode])]];
-
-		/* Half of them from the legacy maps, which have few forms. */
-		if (f->enc.kind != ENC_LEGACY && chance(q->r, 80))
-			continue;
-		if (form_instance(g, f, q->r, in) && !writes_kept(q, in))
-			return true;
-	}
-	return false;
-}
-
-static void put_insn(const struct sequence *q)
-{
-	struct steer s = {.g = q->g, .r = q->r, .c = q->c, .sequence = true};
-	struct insn in;
-	uint8_t bytes[X86_INSN_MAX];
-
-	if (!draw_insn(q, &in))
-		return;
-	steer_registers(&s, &in);
-	for (unsigned i = 0; i < s.nsets; i++) {
-		if (q->keep >> s.set[i].reg & 1)
-			return;
-		put_mov(q->c, s.set[i].reg, s.set[i].value);
-	}
-	memcpy(bytes, in.bytes, sizeof(bytes));
-	steer_patch(&s, &in, bytes, DIFF_CODE + q->c->code_off + q->c->code_len);
-	put(q->c, bytes, in.z.length);
-	note_undefined(q->c, &in);
-	if (!q->c->mnemonic)
-		q->c->mnemonic = in.z.mnemonic;
-}
-
-/* jcc over what the body puts. */
-static void put_skip(struct sequence *q)
-{
-	struct diff_case *c = q->c;
-	uint8_t jcc[2] = {(uint8_t)(0x70 | rnd_below(q->r, 16)), 0};
-	uint16_t at;
-
-	put(c, jcc, 2);
-	at = c->code_len;
-	put_insn(q);
-	if (c->code_len - at < 128)
-		c->code[at - 1] = (uint8_t)(c->code_len - at);
-}
-
-static void put_loop(struct sequence *q)
-{
-	static const uint8_t loops[] = {0xe2, 0xe2, 0xe0, 0xe1};
-	struct diff_case *c = q->c;
-	uint8_t loop[2] = {loops[rnd_below(q->r, 4)], 0};
-	uint16_t at;
-
-	put_mov(c, R_CX, 1 + rnd_below(q->r, 12));
-	q->keep |= BIT(R_CX);
-	at = c->code_len;
-	for (unsigned n = 1 + (unsigned)rnd_below(q->r, 2); n--;)
-		put_insn(q);
-	q->keep &= ~BIT(R_CX);
-	if (c->code_len + 2 - at > 128)
-		return;
-	loop[1] = (uint8_t)(at - (c->code_len + 2));
-	put(c, loop, 2);
-}
-
-/* Exceptions masked, so that most sequences get to their end. */
-static void calm(struct diff_case *c)
-{
-	uint8_t *fx = c->fpu.fx;
-
-	fx[0] |= 0x3f; /* FCW */
-	fx[2] &= 0x7f; /* FSW.ES and B */
-	fx[3] &= 0x7f;
-	fx[24] |= 0x80; /* MXCSR */
-	fx[25] |= 0x1f;
-}
-
-static void sequence_case(const struct gen *g, struct rng *r, struct diff_case *c)
-{
-	struct sequence q = {g, r, c, 0};
-	unsigned n = 2 + (unsigned)rnd_below(r, 11);
-
-	c->mnemonic = ZYDIS_MNEMONIC_INVALID;
-	if (chance(r, 90))
-		calm(c);
-	c->rflags &= ~(uint64_t)FLAG_AC;
-	while (n-- && c->code_len < 110) {
-		unsigned what = (unsigned)rnd_below(r, 12);
-
-		if (what == 0)
-			put_loop(&q);
-		else if (what <= 2)
-			put_skip(&q);
-		else
-			put_insn(&q);
-	}
+	c->kind = n % 8 < 5 ? DIFF_FORM : n % 8 == 5 ? DIFF_MUTATED : DIFF_SEQUENCE;
+	c->form = g->single[c->kind == DIFF_FORM ? (n / 8 * 5 + n % 8) % g->nsingle
+						 : rnd_below(r, g->nsingle)];
+	c->mode = g->form[c->form].mode;
+	if (c->kind == DIFF_SEQUENCE)
+		c->mode = g->compat && chance(r, 25) ? X86_MODE_32 : X86_MODE_64;
 }
 
 void gen_case(const struct gen *g, uint64_t number, struct diff_case *c)
 {
+	static void (*const make[])(const struct gen *, struct rng *, struct diff_case *) = {
+		[DIFF_FORM] = form_case,         [DIFF_MUTATED] = mutated_case,
+		[DIFF_SEQUENCE] = sequence_case, [DIFF_BLOCK] = block_case,
+		[DIFF_LOOP] = loop_case,
+	};
 	struct rng r = {g->seed * 0x9e3779b97f4a7c15ULL ^ number * 0xd1342543de82ef95ULL};
+	enum diff_shape shape = shape_of(number);
 
 	rnd(&r);
 	memset(c, 0, offsetof(struct diff_case, fpu));
 	c->number = number;
-	c->kind = number % 8 < 5 ? DIFF_FORM : number % 8 == 5 ? DIFF_MUTATED : DIFF_SEQUENCE;
-	c->form = c->kind == DIFF_FORM ? (uint32_t)((number / 8 * 5 + number % 8) % g->nforms)
-				       : (uint32_t)rnd_below(&r, g->nforms);
-	c->mode = g->form[c->form].mode;
-	if (c->kind == DIFF_SEQUENCE)
-		c->mode = g->compat && chance(&r, 25) ? X86_MODE_32 : X86_MODE_64;
+	c->mode = X86_MODE_64;
+	c->kind = shape == SHAPE_BLOCK ? DIFF_BLOCK : DIFF_LOOP;
+	if (shape == SHAPE_SINGLE)
+		single_kind(g, &r, number / 4 * 2 + number % 4, c);
 	place(&r, c);
 	state_random(&r, g->sh, c);
-	if (c->kind == DIFF_FORM)
-		form_case(g, &r, c);
-	else if (c->kind == DIFF_MUTATED)
-		mutated_case(g, &r, c);
-	else
-		sequence_case(g, &r, c);
+	make[c->kind](g, &r, c);
 }
 
 void gen_report(const struct gen *g, bool verbose, FILE *out)
@@ -332,7 +208,7 @@ void gen_report(const struct gen *g, bool verbose, FILE *out)
 		"mnemonics: %u tried, %u not offered by the CPU model, %u excluded, %u with no "
 		"encoding in these modes\n",
 		n[COV_FORM], n[COV_NOT_OFFERED], n[COV_EXCLUDED], n[COV_UNKNOWN]);
-	for (unsigned m = 1; m <= ZYDIS_MNEMONIC_MAX_VALUE; m++)
+	for (unsigned m = 1; verbose && m <= ZYDIS_MNEMONIC_MAX_VALUE; m++)
 		if (exclude_mnemonic(m))
 			fprintf(out, "  excluded: %-10s %s\n",
 				ZydisMnemonicGetString((ZydisMnemonic)m), exclude_mnemonic(m));

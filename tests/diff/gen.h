@@ -51,6 +51,29 @@ struct form {
 	uint16_t mnemonic;
 	uint8_t mode;
 	uint8_t seq_ok; /* may stand in the middle of a sequence */
+	uint8_t cls;    /* enum form_class */
+};
+
+/* classes.c */
+enum form_class {
+	CLASS_INT,   /* general registers alone */
+	CLASS_MEM,   /* ... and memory */
+	CLASS_STACK, /* push, pop, ... */
+	CLASS_FLAG,  /* reads status flags */
+	CLASS_STRING,
+	CLASS_X87,
+	CLASS_MMX,
+	CLASS_SSE,
+	CLASS_AVX,
+	CLASS_AVX512,
+	CLASS_OTHER,
+	CLASSES
+};
+struct weights {
+	unsigned n[CLASSES], total;
+};
+struct form_list {
+	uint32_t *index, n;
 };
 
 /* What became of each mnemonic. */
@@ -61,9 +84,11 @@ struct gen {
 	const struct diff_shared *sh;
 	struct insn_decoder dec;
 	struct form *form;
-	uint32_t nforms, nseq[3];
-	uint32_t *seq[3];            /* indices of forms with seq_ok, by mode */
-	uint32_t first[3], count[3]; /* forms by mode */
+	uint32_t nforms;
+	struct weights weights;
+	struct form_list seq[3][CLASSES]; /* forms with seq_ok, by mode */
+	uint32_t *single, nsingle;        /* forms that cases of one instruction draw from */
+	uint32_t first[3], count[3];      /* forms by mode */
 	uint8_t coverage[ZYDIS_MNEMONIC_MAX_VALUE + 1];
 	bool compat; /* also make cases in 32-bit mode */
 };
@@ -71,6 +96,17 @@ struct gen {
 /* exclude.c: why an instruction cannot be compared with the host CPU; NULL when it can. */
 const char *exclude_reason(const ZydisDecodedInstruction *z);
 const char *exclude_mnemonic(unsigned mnemonic);
+
+enum form_class class_of(const struct insn *in);
+void weights_default(struct weights *w);
+/* "int=20,mem=5" changes these; only: all others become 0, and "integer" means all but vectors and
+ * x87. */
+int weights_parse(struct weights *w, const char *text, bool only) must_check;
+/* As options, when they are not the default. */
+void weights_print(const struct weights *w, FILE *out);
+void weights_help(FILE *out);
+enum form_class weights_draw(const struct weights *w, struct rng *r);
+int classes_index(struct gen *g) must_check;
 
 /* forms.c */
 size_t enc_emit(const struct enc *e, uint8_t out[32]);
@@ -92,6 +128,7 @@ struct steer {
 	struct diff_case *c;
 	/* In a sequence, register values are set by instructions emitted before the steered one. */
 	bool sequence;
+	uint64_t stack;    /* BIT(R_SP) when RSP is good as it is */
 	uint64_t assigned; /* registers given a value for this instruction */
 	struct {
 		uint8_t reg;
@@ -106,7 +143,14 @@ void steer_registers(struct steer *s, const struct insn *in);
 void steer_patch(struct steer *s, const struct insn *in, uint8_t *bytes, uint64_t ip);
 
 /* gen.c */
-int gen_init(struct gen *g, const struct diff_shared *sh, uint64_t seed, bool compat);
+enum diff_shape { SHAPE_ALL, SHAPE_SINGLE, SHAPE_BLOCK, SHAPE_LOOP, SHAPES };
+extern const char *const shape_name[SHAPES];
+/* The shape that the case of this number has: numbers mean the same whatever shapes a run is
+ * limited to. */
+enum diff_shape shape_of(uint64_t number);
+int gen_init(struct gen *g, const struct diff_shared *sh, uint64_t seed, bool compat,
+	     const struct weights *w) must_check;
+void note_undefined(struct diff_case *c, const struct insn *in);
 void gen_free(struct gen *g);
 void gen_case(const struct gen *g, uint64_t number, struct diff_case *c);
 void gen_report(const struct gen *g, bool verbose, FILE *out);

@@ -1,10 +1,13 @@
 /*
  * main.c - the differential test: the same cases on the host CPU and on an engine, compared.
  *
- *   diff [--quick] [--cases N] [--seed S] [--engine NAME|native] [--no-compat] [--verbose]
- * [--max-report N] diff --seed S --case N          replays one case and prints both sides
+ *   diff [--quick] [--shape all|single|block|loop] [--engine NAME|native] [--cases N] [--seed S]
+ *   diff --seed S --case N [--engine NAME]      replays one case and prints both sides
  *
- * Engine "native" runs every case twice on the host: a check of the harness itself.
+ * A number names the same case whatever shapes a run is limited to; --only-class and --weights
+ * change them all. Engine "native" runs every case twice on the host: a check of the harness
+ * itself. --sabotage MNEMONIC, flags or crash spoils results on purpose: a check that faults are
+ * found and shrunk.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -16,40 +19,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "gen.h"
+#include "run.h"
 
-enum { QUICK_CASES = 80000, FULL_CASES = 2400000, SKIP = 77 };
+enum { QUICK_CASES = 160000, FULL_CASES = 4800000, SKIP = 77 };
 
-struct options {
-	uint64_t seed, cases, one;
-	bool replay, compat, verbose;
-	const char *engine;
-	unsigned max_report;
-};
-
-struct tally {
-	uint32_t count, undefined;
-	uint32_t ran, ended; /* by native outcome, single instructions alone */
-	uint64_t first, first_undefined, last;
-	char field[32];
-};
-
-struct run {
-	struct options opt;
-	struct diff_shared *sh;
-	struct native *native, *second;
-	struct engine_side *engine;
-	struct gen gen;
-	struct diff_result *result; /* of the engine, a batch */
-	struct tally *tally;        /* by mnemonic */
-	uint64_t mismatches, undefined, excused, ran, by_outcome[5], by_vector[32], reported, empty;
-	uint64_t next;        /* the first case of the next batch */
-	uint64_t engine_case; /* the one the engine is at */
-	uint64_t engine_crashes, native_crashes;
-	double start;
-};
-
-static double now(void)
+double now(void)
 {
 	struct timespec t;
 
@@ -57,76 +31,51 @@ static double now(void)
 	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-static const char *mnemonic_name(ZydisMnemonic m)
+static bool has_mnemonic(const struct gen *g, const struct diff_case *c, unsigned mnemonic)
 {
-	const char *name = ZydisMnemonicGetString(m);
+	struct insn in;
 
-	return name && m ? name : "(none)";
+	for (size_t at = 0; at < c->code_len; at += in.z.length) {
+		if (insn_decode(&g->dec, c->mode, c->code + at, c->code_len - at, &in) != DECODE_OK)
+			return false;
+		if (in.z.mnemonic == mnemonic)
+			return true;
+	}
+	return false;
 }
 
-static void report(struct run *run, const struct diff_case *c, const struct diff_result *a,
-		   const struct diff_result *b, const struct diff_verdict *v)
+static void sabotage(const struct run *run, const struct diff_case *c, struct diff_result *r)
 {
-	struct tally *t = &run->tally[v->mnemonic];
+	unsigned what = run->opt.sabotage;
 
-	run->mismatches++;
-	if (!t->count++) {
-		t->first = c->number;
-		snprintf(t->field, sizeof(t->field), "%s", v->field);
-	}
-	if (t->count > 1 && !run->opt.verbose)
-		return;
-	if (run->reported++ >= run->opt.max_report)
-		return;
-	printf("MISMATCH %s: --seed %" PRIu64 " --case %" PRIu64 "%s%s\n",
-	       mnemonic_name(v->mnemonic), run->opt.seed, c->number,
-	       c->mode == X86_MODE_64 ? "" : " (32-bit)",
-	       c->flags & CASE_INVALID ? " (invalid)" : "");
-	case_disassemble(c, stdout);
-	case_compare(run->sh, c, a, b, stdout);
-	if (a->outcome == OUT_BROKEN || b->outcome == OUT_BROKEN)
-		printf("  %s %s\n", a->outcome == OUT_BROKEN ? a->why : "",
-		       b->outcome == OUT_BROKEN ? b->why : "");
-}
-
-static void judge(struct run *run, const struct diff_case *c, const struct diff_result *a,
-		  const struct diff_result *b)
-{
-	struct diff_verdict v = case_compare(run->sh, c, a, b, NULL);
-
-	run->ran++;
-	run->by_outcome[a->outcome]++;
-	run->empty += !c->code_len;
-	run->excused += v.excused;
-	if (a->outcome == OUT_FAULT)
-		run->by_vector[a->vector & 31]++;
-	if (c->kind == DIFF_FORM && c->code_len) {
-		run->tally[c->mnemonic].ran++;
-		run->tally[c->mnemonic].last = c->number;
-		run->tally[c->mnemonic].ended += a->outcome == OUT_EXIT;
-	}
-	if (v.mismatch) {
-		report(run, c, a, b, &v);
-	} else if (v.undefined) {
-		run->undefined++;
-		if (!run->tally[c->mnemonic].undefined++)
-			run->tally[c->mnemonic].first_undefined = c->number;
+	if (what == SABOTAGE_FLAGS) {
+		if (r->outcome == OUT_FAULT)
+			r->rflags ^= FLAG_CF;
+	} else if (what == SABOTAGE_CRASH) {
+		if (c->kind >= DIFF_BLOCK && has_mnemonic(&run->gen, c, ZYDIS_MNEMONIC_XADD))
+			__builtin_trap();
+	} else if (has_mnemonic(&run->gen, c, what)) {
+		r->gpr[R_BX] ^= 1;
 	}
 }
 
-/* Fills the batch, has both sides run it, and compares. */
-static int run_batch(struct run *run, uint64_t first, uint32_t n)
+void run_engine(struct run *run, const struct diff_case *c, struct diff_result *r)
+{
+	engine_side_run(run->engine, c, r);
+	if (run->opt.sabotage)
+		sabotage(run, c, r);
+}
+
+int run_cases(struct run *run, uint32_t n)
 {
 	struct diff_shared *sh = run->sh;
 	int r;
 
-	for (uint32_t i = 0; i < n; i++)
-		gen_case(&run->gen, first + i, &sh->cases[i]);
 	sh->count = n;
 	r = native_submit(run->native);
 	for (uint32_t i = 0; run->engine && i < n; i++) {
-		run->engine_case = first + i;
-		engine_side_run(run->engine, &sh->cases[i], &run->result[i]);
+		run->engine_case = sh->cases[i].number;
+		run_engine(run, &sh->cases[i], &run->result[i]);
 	}
 	r = r ? r : native_wait(run->native);
 	if (!r && !run->engine) {
@@ -134,17 +83,46 @@ static int run_batch(struct run *run, uint64_t first, uint32_t n)
 		r = native_submit(run->native);
 		r = r ? r : native_wait(run->native);
 	}
-	for (uint32_t i = 0; !r && i < n; i++)
-		judge(run, &sh->cases[i], &sh->native[i], &run->result[i]);
 	return r;
+}
+
+static bool wanted(const struct run *run, uint64_t number)
+{
+	return run->opt.shape == SHAPE_ALL || shape_of(number) == run->opt.shape;
+}
+
+/* The next n cases of the shapes that are wanted: runs and compares them. */
+static int run_batch(struct run *run, uint32_t n)
+{
+	struct diff_shared *sh = run->sh;
+	uint64_t bad[DIFF_BATCH];
+	uint32_t nbad = 0, i = 0;
+	int r;
+
+	for (; i < n; run->next++)
+		if (wanted(run, run->next))
+			gen_case(&run->gen, run->next, &sh->cases[i++]);
+	r = run_cases(run, n);
+	if (r)
+		return r;
+	for (i = 0; i < n; i++)
+		if (judge(run, &sh->cases[i], &sh->native[i], &run->result[i]))
+			bad[nbad++] = sh->cases[i].number;
+	for (i = 0; i < nbad; i++)
+		report_mismatch(run, bad[i]);
+	return 0;
 }
 
 static int replay(struct run *run)
 {
-	int r = run_batch(run, run->opt.one, 1);
+	int r;
+	bool bad;
 
+	gen_case(&run->gen, run->opt.one, &run->sh->cases[0]);
+	r = run_cases(run, 1);
 	if (r)
 		return r;
+	bad = judge(run, &run->sh->cases[0], &run->sh->native[0], &run->result[0]);
 	case_print(&run->sh->cases[0], stdout);
 	result_print(&run->sh->native[0], "native", stdout);
 	result_print(&run->result[0], "engine", stdout);
@@ -152,6 +130,8 @@ static int replay(struct run *run)
 	       : run->undefined ? "same but for undefined flags\n"
 				: "same\n");
 	case_compare(run->sh, &run->sh->cases[0], &run->sh->native[0], &run->result[0], stdout);
+	if (bad)
+		report_mismatch(run, run->opt.one);
 	return 0;
 }
 
@@ -159,13 +139,13 @@ static int run_all(struct run *run)
 {
 	double last = now();
 
-	while (run->next < run->opt.cases) {
-		uint32_t n = (uint32_t)min_u64(DIFF_BATCH, run->opt.cases - run->next);
-		int r = run_batch(run, run->next, n);
+	while (run->done < run->opt.cases) {
+		uint32_t n = (uint32_t)min_u64(DIFF_BATCH, run->opt.cases - run->done);
+		int r = run_batch(run, n);
 
 		if (r)
 			return r;
-		run->next += n;
+		run->done += n;
 		run->native_crashes = native_crashes(run->native);
 		if (now() - last > 5) {
 			last = now();
@@ -179,52 +159,26 @@ static int run_all(struct run *run)
 	return 0;
 }
 
-/* A mnemonic whose cases all fault is hardly tested; some are made to fault. */
-static void print_coverage(const struct run *run)
+static int parse_shape(struct options *o, const char *name)
 {
-	unsigned all = 0, never = 0;
-
-	double t = now() - run->start;
-
-	printf("%" PRIu64 " cases in %.1f s (%.0f a second): %" PRIu64 " ended, %" PRIu64
-	       " faulted, %" PRIu64 " timed out, %" PRIu64 " empty; the native child died %" PRIu64
-	       " times\n",
-	       run->ran, t, (double)run->ran / t, run->by_outcome[OUT_EXIT],
-	       run->by_outcome[OUT_FAULT], run->by_outcome[OUT_TIMEOUT], run->empty,
-	       run->native_crashes);
-	printf("faults by vector:");
-	for (unsigned i = 0; i < 32; i++)
-		if (run->by_vector[i])
-			printf(" %u: %" PRIu64, i, run->by_vector[i]);
-	printf("\n");
-	for (unsigned m = 1; m <= ZYDIS_MNEMONIC_MAX_VALUE; m++) {
-		all += run->tally[m].ran > 0;
-		never += run->tally[m].ran && !run->tally[m].ended;
-		if (run->opt.verbose && run->tally[m].ran && !run->tally[m].ended)
-			printf("  always faults: %s (%u cases, as --case %" PRIu64 ")\n",
-			       ZydisMnemonicGetString((ZydisMnemonic)m), run->tally[m].ran,
-			       run->tally[m].last);
-	}
-	printf("mnemonics run alone: %u, of which %u always faulted\n", all, never);
+	for (int i = 0; i < SHAPES; i++)
+		if (!strcmp(name, shape_name[i])) {
+			o->shape = (enum diff_shape)i;
+			return 0;
+		}
+	return -EINVAL;
 }
 
-static void summary(const struct run *run)
+static int parse_sabotage(struct options *o, const char *name)
 {
-	print_coverage(run);
-	for (unsigned m = 0; m <= ZYDIS_MNEMONIC_MAX_VALUE; m++) {
-		const struct tally *t = &run->tally[m];
-		const char *name = m ? ZydisMnemonicGetString((ZydisMnemonic)m) : "(none)";
-
-		if (t->count)
-			printf("  mismatch: %-16s %6u, first --case %" PRIu64 " (%s)\n", name,
-			       t->count, t->first, t->field);
-		if (t->undefined)
-			printf("  undefined flags: %-16s %6u, first --case %" PRIu64 "\n", name,
-			       t->undefined, t->first_undefined);
-	}
-	printf("seed %" PRIu64 ": %" PRIu64 " cases, %" PRIu64 " mismatches, %" PRIu64
-	       " differences in undefined flags alone, %" PRIu64 " excused\n",
-	       run->opt.seed, run->ran, run->mismatches, run->undefined, run->excused);
+	if (!strcmp(name, "flags"))
+		o->sabotage = SABOTAGE_FLAGS;
+	else if (!strcmp(name, "crash"))
+		o->sabotage = SABOTAGE_CRASH;
+	for (unsigned m = 1; m <= ZYDIS_MNEMONIC_MAX_VALUE; m++)
+		if (!strcmp(name, ZydisMnemonicGetString((ZydisMnemonic)m)))
+			o->sabotage = m;
+	return o->sabotage ? 0 : -EINVAL;
 }
 
 static int parse(struct options *o, int argc, char **argv)
@@ -238,6 +192,11 @@ static int parse(struct options *o, int argc, char **argv)
 		{"no-compat", no_argument, NULL, 'C'},
 		{"verbose", no_argument, NULL, 'v'},
 		{"max-report", required_argument, NULL, 'm'},
+		{"shape", required_argument, NULL, 'S'},
+		{"only-class", required_argument, NULL, 'o'},
+		{"weights", required_argument, NULL, 'w'},
+		{"no-shrink", no_argument, NULL, 'k'},
+		{"sabotage", required_argument, NULL, 'x'},
 		{0},
 	};
 	int c;
@@ -245,8 +204,10 @@ static int parse(struct options *o, int argc, char **argv)
 	*o = (struct options){.seed = 1,
 			      .cases = FULL_CASES,
 			      .compat = true,
+			      .shrink = true,
 			      .engine = "interp",
-			      .max_report = 400};
+			      .max_report = 25};
+	weights_default(&o->weights);
 	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
 		switch (c) {
 		case 'q':
@@ -273,6 +234,22 @@ static int parse(struct options *o, int argc, char **argv)
 			break;
 		case 'm':
 			o->max_report = (unsigned)strtoul(optarg, NULL, 0);
+			break;
+		case 'S':
+			if (parse_shape(o, optarg))
+				return -EINVAL;
+			break;
+		case 'o':
+		case 'w':
+			if (weights_parse(&o->weights, optarg, c == 'o'))
+				return -EINVAL;
+			break;
+		case 'k':
+			o->shrink = false;
+			break;
+		case 'x':
+			if (parse_sabotage(o, optarg))
+				return -EINVAL;
 			break;
 		default:
 			return -EINVAL;
@@ -301,8 +278,8 @@ static int set_up(struct run *run, struct err *err)
 	if (r)
 		return r;
 	state_pool(run->sh, run->opt.seed);
-	r = gen_init(&run->gen, run->sh, run->opt.seed, run->opt.compat);
-	return r ? err_set(err, -r, "out of memory") : 0;
+	r = gen_init(&run->gen, run->sh, run->opt.seed, run->opt.compat, &run->opt.weights);
+	return r ? err_set(err, -r, "cannot make cases: %s", strerror(-r)) : 0;
 }
 
 /* Both sides and the cases that are left. Ends the process. */
@@ -328,19 +305,6 @@ static _Noreturn void work(struct run *run)
 	_exit(r ? 1 : 0);
 }
 
-static void report_crash(struct run *run, int status)
-{
-	struct diff_case *c = &run->sh->cases[0];
-
-	gen_case(&run->gen, run->engine_case, c);
-	run->mismatches++;
-	run->engine_crashes++;
-	printf("CRASH of the engine (status %#x): --seed %" PRIu64 " --case %" PRIu64 "%s\n",
-	       (unsigned)status, run->opt.seed, c->number,
-	       c->mode == X86_MODE_64 ? "" : " (32-bit)");
-	case_disassemble(c, stdout);
-}
-
 /* A worker does the cases; one that dies is an engine's bug, reported, and the rest of its batch is
  * left out. */
 static int supervise(struct run *run)
@@ -362,6 +326,7 @@ static int supervise(struct run *run)
 			return WEXITSTATUS(status) ? -EIO : 0;
 		report_crash(run, status);
 		run->next = run->engine_case + 1;
+		run->done += DIFF_BATCH;
 		if (run->opt.replay || run->engine_crashes > 200)
 			return 0;
 	}
@@ -384,8 +349,13 @@ int main(int argc, char **argv)
 	int r;
 
 	if (!run || parse(&run->opt, argc, argv)) {
-		fprintf(stderr, "usage: diff [--quick] [--cases N] [--seed S] [--case N] [--engine "
-				"NAME]\n");
+		fprintf(stderr,
+			"usage: diff [--quick] [--cases N] [--seed S] [--case N] [--engine NAME] "
+			"[--shape "
+			"all|single|block|loop] [--only-class integer|CLASS,...] [--weights "
+			"CLASS=N,...] "
+			"[--no-shrink] [--max-report N] [--no-compat] [--verbose]\nclasses:");
+		weights_help(stderr);
 		return 2;
 	}
 	if (!host_usable()) {

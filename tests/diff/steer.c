@@ -213,6 +213,8 @@ static void steer_memory(struct steer *s, const struct insn *in, const ZydisDeco
 	uint64_t target = operand_target(s, in, op), want, idx = 0;
 
 	if (hidden_stack(op)) {
+		if (s->stack)
+			return;
 		width = s->c->mode == X86_MODE_64 ? 64 : 32;
 		target -= m->disp.has_displacement ? (uint64_t)m->disp.value : 0;
 		set_reg(s, m->base, target, width);
