@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cli/codelog.h"
 #include "cli/console.h"
 #include "cli/engine_options.h"
 #include "cli/firstout.h"
@@ -30,6 +31,8 @@ struct run {
 	struct console console;
 	struct outwatch outwatch;
 	struct progress progress;
+	struct codelog codelog;
+	bool logs_code;
 	struct stats stats;
 	struct vm_stats figures; /* at the end */
 };
@@ -158,6 +161,30 @@ static int open_backends(struct run *r, struct vm_config *config, struct err *er
 	return rc;
 }
 
+/* --trace and --perf. */
+static int log_code(struct run *r, struct engine_config *config, struct err *err)
+{
+	const struct run_options *o = r->o;
+	const char *file = o->trace ? strchr(o->trace, '=') : NULL;
+	const struct codelog_config c = {
+		.trace = file ? file + 1 : o->trace ? "" : NULL,
+		.perf = o->perf,
+		.symbols = o->symbols,
+		.kernel = o->kernel,
+	};
+	int rc;
+
+	if (!c.trace && !c.perf)
+		return 0;
+	rc = codelog_open(&r->codelog, &c, err);
+	if (rc)
+		return rc;
+	r->logs_code = true;
+	config->translated = codelog_block;
+	config->ctx = &r->codelog;
+	return 0;
+}
+
 static int make_machine(struct run *r, struct err *err)
 {
 	const struct run_options *o = r->o;
@@ -180,6 +207,8 @@ static int make_machine(struct run *r, struct err *err)
 	int rc = engine_options_check(r->call, o->engine, &engine, err);
 
 	engine_options_fill(&o->bt, &config.engine_config);
+	if (!rc)
+		rc = log_code(r, &config.engine_config, err);
 	if (!rc)
 		rc = loop_new(&r->loop, err);
 	if (!rc)
@@ -222,6 +251,8 @@ static int start(struct run *r, struct err *err)
  */
 static void finish(struct run *r)
 {
+	struct err err = {""};
+
 	if (r->loop)
 		loop_stop(r->loop);
 	console_fini(&r->console);
@@ -231,6 +262,8 @@ static void finish(struct run *r)
 	if (r->vm)
 		vm_free(r->vm);
 	loop_free(r->loop);
+	if (r->logs_code && codelog_close(&r->codelog, &err))
+		cli_fail(r->cli, CLI_HOST, "%s", err.text);
 	terminal_restore();
 }
 
