@@ -104,7 +104,7 @@ int mmu_init(struct mmu *m, struct guest_mem *mem, struct err *err)
 	for (unsigned i = 0; i < ARRAY_SIZE(m->watched); i++)
 		m->watched[i] = ~0ULL;
 	for (unsigned i = 0; i < TLB_SLOTS; i++)
-		m->slot[i].tag = ~0ULL;
+		tlb_clear(&m->slot[i]);
 	mmu_flush(m);
 	return 0;
 }

@@ -22,9 +22,21 @@ enum mmu_access { MMU_READ, MMU_WRITE, MMU_FETCH, MMU_ACCESSES };
 #define TLB_ENTRIES 1024 /* of each level-1 table; a power of two */
 
 struct tlb_entry {
-	uint64_t tag;  /* linear page address; ~0 when empty */
+	uint64_t tag;  /* linear page address; TLB_EMPTY when empty */
 	uint64_t host; /* host address of that 4 KiB page; in fetch tables its guest-physical address */
 };
+
+/*
+ * Generated code takes `address - tag <= 4096 - size` for a hit, so some address hits an empty entry too. It is not
+ * canonical, and neither is the host address that comes of it: the access faults in the host, and the guest gets its
+ * #GP. No page-aligned address equals this tag.
+ */
+#define TLB_EMPTY (BIT(63) | 0x800)
+
+static inline void tlb_clear(struct tlb_entry *e)
+{
+	e->tag = e->host = TLB_EMPTY;
+}
 
 static inline unsigned tlb_index(uint64_t va)
 {

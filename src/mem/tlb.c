@@ -64,7 +64,7 @@ bool l1_fill(struct mmu *m, uint64_t va, uint64_t tr, enum mmu_access access, en
 static void drop_stack(struct mmu *m)
 {
 	for (unsigned mode = 0; mode < MMU_MODES; mode++)
-		m->stack[mode].tag = ~0ULL;
+		tlb_clear(&m->stack[mode]);
 }
 
 static void drop_slots(struct mmu *m, struct tlb_slots *s)
@@ -79,7 +79,7 @@ static void drop_slots(struct mmu *m, struct tlb_slots *s)
 
 			s->word[w] = 0;
 			for (; bits; bits &= bits - 1)
-				m->slot[w * 64 + (unsigned)__builtin_ctzll(bits)].tag = ~0ULL;
+				m->slot[w * 64 + tlb_clear(&(unsigned)__builtin_ctzll(bits)]);
 		}
 	}
 }
@@ -100,7 +100,7 @@ void l1_drop_all(struct mmu *m)
 void l1_drop_data(struct mmu *m)
 {
 	for (unsigned i = 0; i < slot_number(MMU_FETCH, 0, 0); i++)
-		m->slot[i].tag = ~0ULL;
+		tlb_clear(&m->slot[i]);
 	drop_stack(m);
 }
 
@@ -110,10 +110,10 @@ void l1_drop_page(struct mmu *m, uint64_t va)
 
 	for (unsigned i = tlb_index(va); i < TLB_SLOTS; i += TLB_ENTRIES)
 		if (m->slot[i].tag == page)
-			m->slot[i].tag = ~0ULL;
+			tlb_clear(&m->slot[i]);
 	for (unsigned mode = 0; mode < MMU_MODES; mode++)
 		if (m->stack[mode].tag == page)
-			m->stack[mode].tag = ~0ULL;
+			tlb_clear(&m->stack[mode]);
 }
 
 void mmu_protect_code(struct mmu *m, gpa_t page)
@@ -127,11 +127,11 @@ void mmu_protect_code(struct mmu *m, gpa_t page)
 			struct tlb_entry *e = &m->slot[w * 64 + (unsigned)__builtin_ctzll(bits)];
 
 			if (e->host == host)
-				e->tag = ~0ULL;
+				tlb_clear(e);
 		}
 	for (unsigned mode = 0; mode < MMU_MODES; mode++)
 		if (m->stack[mode].host == host)
-			m->stack[mode].tag = ~0ULL;
+			tlb_clear(&m->stack[mode]);
 }
 
 static uint16_t tr_pcid(uint64_t tr)
