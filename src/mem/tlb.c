@@ -79,7 +79,7 @@ static void drop_slots(struct mmu *m, struct tlb_slots *s)
 
 			s->word[w] = 0;
 			for (; bits; bits &= bits - 1)
-				m->slot[w * 64 + tlb_clear(&(unsigned)__builtin_ctzll(bits)]);
+				tlb_clear(&m->slot[w * 64 + (unsigned)__builtin_ctzll(bits)]);
 		}
 	}
 }
