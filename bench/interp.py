@@ -3,7 +3,7 @@
 
     bench/interp.py [--ringer build/src/cli/ringer] [--images build/img] [--runs 3] [--json FILE] [NAME...]
 
-Flat guests (bench/guest/work.c) do a fixed piece of work between two marks on the serial port; `boot` is the stock
+Flat guests (bench/flat/work.c) do a fixed piece of work between two marks on the serial port; `boot` is the stock
 kernel, from its first line to the shell of its initramfs. Everything is timed by the host's clock from the marks, so
 firmware and boot loaders do not count. Both monitors retire the same instructions on a flat guest: their number is
 Ringer's count, and the rates follow. A table on standard output has medians over the runs, taken in turn.
@@ -90,7 +90,7 @@ class Ringer:
         self.command = command
 
     def measure(self, guest, limit):
-        argv = [self.command, "run", "--stats", "--debug-exit", "-m", "512M", *guest["ringer"]]
+        argv = [self.command, "run", "--engine", "interp", "--stats", "--debug-exit", "-m", "512M", *guest["ringer"]]
         process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         marks = Marks(process.stdout.fileno(), *guest["marks"])
         try:
@@ -139,14 +139,14 @@ def answer(marks):
 def flat_guest(name, folder):
     work, rounds = FLAT[name]
     elf, flat, image, disk = (folder / f"{name}.{suffix}" for suffix in ("elf", "bin", "mb", "img"))
-    run("gcc", *CFLAGS, f"-Wl,-T,{HERE}/guest/guest.ld", f"-DWORK={work}", f"-DROUNDS={rounds}u",
-        HERE / "guest/start.S", HERE / "guest/work.c", "-o", elf)
+    run("gcc", *CFLAGS, f"-Wl,-T,{HERE}/flat/guest.ld", f"-DWORK={work}", f"-DROUNDS={rounds}u",
+        HERE / "flat/start.S", HERE / "flat/work.c", "-o", elf)
     run("objcopy", "-O", "binary", elf, flat)
     run("objcopy", "-O", "elf32-i386", elf, image)
     data = flat.read_bytes()
     sectors = (len(data) + 511) // 512
     run("gcc", "-m32", "-nostdlib", "-static", "-no-pie", "-Wl,--build-id=none", "-Wl,-Ttext=0x7c00",
-        "-Wl,-e,0x7c00", "-Wl,--oformat=binary", f"-DSECTORS={sectors}", HERE / "guest/disk.S", "-o", disk)
+        "-Wl,-e,0x7c00", "-Wl,--oformat=binary", f"-DSECTORS={sectors}", HERE / "flat/disk.S", "-o", disk)
     cylinder = 16 * 63 * 512
     disk.write_bytes((disk.read_bytes()[:512] + data).ljust(20 * cylinder, b"\0"))
     return {"name": name, "marks": (rb"^S$", rb"^E [0-9a-f]{16}$"), "stop": False,
