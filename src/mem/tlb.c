@@ -181,26 +181,33 @@ static void note_large(struct mmu *m, uint64_t va, uint64_t tr)
 		m->large.larger[va >> 63][mmu_large_word(va >> 30)] |= mmu_large_bit(va >> 30);
 }
 
+static void replace(struct mmu *m, uint64_t va, struct l2_entry *e)
+{
+	l1_drop_page(m, va);
+	l2_forget(m, e);
+}
+
 struct l2_entry *l2_insert(struct mmu *m, uint64_t va, uint64_t tr, struct l2_entry *old)
 {
 	bool global = tr & TR_GLOBAL;
-	uint64_t tag = l2_tag(va, global ? m->global_space : m->space);
-	struct l2_entry *e = old;
+	uint16_t pcid = global ? 0 : m->pcid;
+	uint32_t space = global ? m->global_space : m->space;
+	struct l2_entry *same = l2_find_in(m, va, pcid, space);
 
 	tr |= (uint64_t)m->pcid << TR_PCID_SHIFT;
 	note_large(m, va, tr);
-	if (old && old->tag == tag && !((old->tr ^ tr) & (PTE_ADDR | TR_USER | TR_NX))) {
-		old->tr = tr | (old->tr & TR_FETCHED);
-		return old;
+	if (old && old != same) /* the page became global, or ceased to be */
+		replace(m, va, old);
+	if (same && !((same->tr ^ tr) & (PTE_ADDR | TR_USER | TR_NX | TR_LARGE_2M | TR_LARGER))) {
+		same->tr = tr | (same->tr & TR_FETCHED);
+		return same;
 	}
-	if (old) {
-		l1_drop_page(m, va);
-		l2_forget(m, old);
-	}
-	if (!old || old->tag != tag)
-		e = victim(m, l2_set(m, va, global ? 0 : m->pcid));
-	*e = (struct l2_entry){.tag = tag, .tr = tr};
-	return e;
+	if (same)
+		replace(m, va, same);
+	else
+		same = victim(m, l2_set(m, va, pcid));
+	*same = (struct l2_entry){.tag = l2_tag(va, space), .tr = tr};
+	return same;
 }
 
 void l2_forget(struct mmu *m, struct l2_entry *e)

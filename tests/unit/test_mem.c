@@ -186,7 +186,7 @@ static void test_walk_sets_bits(void **state)
 	assert_int_equal(get(f, PT) & (PTE_A | PTE_D), PTE_A);
 	assert_int_equal(get(f, PML4 + 8) & PTE_A, PTE_A);
 	assert_int_equal(f->mmu->read[MMU_USER][tlb_index(VA)].tag, VA);
-	assert_int_equal(f->mmu->write[MMU_USER][tlb_index(VA)].tag, ~0ULL);
+	assert_int_equal(f->mmu->write[MMU_USER][tlb_index(VA)].tag, TLB_EMPTY);
 	assert_true(mmu_translate(f->mmu, VA, MMU_WRITE, MMU_USER, &r));
 	assert_int_equal(get(f, PT) & (PTE_A | PTE_D), PTE_A | PTE_D);
 	assert_int_equal(f->mmu->write[MMU_USER][tlb_index(VA)].tag, VA);
@@ -206,15 +206,15 @@ static void test_flush_and_code(void **state)
 	assert_true(mmu_translate(f->mmu, VA, MMU_WRITE, MMU_KERNEL, &r));
 	guest_code_mark(f->mem, GPA(0x10000), 1);
 	mmu_protect_code(f->mmu, GPA(0x10000));
-	assert_int_equal(f->mmu->write[MMU_KERNEL][tlb_index(VA)].tag, ~0ULL);
+	assert_int_equal(f->mmu->write[MMU_KERNEL][tlb_index(VA)].tag, TLB_EMPTY);
 	assert_int_equal(f->mmu->read[MMU_KERNEL][tlb_index(VA)].tag, VA);
 	assert_true(mmu_translate(f->mmu, VA, MMU_WRITE, MMU_KERNEL, &r));
-	assert_int_equal(f->mmu->write[MMU_KERNEL][tlb_index(VA)].tag, ~0ULL);
+	assert_int_equal(f->mmu->write[MMU_KERNEL][tlb_index(VA)].tag, TLB_EMPTY);
 	mmu_flush_page(f->mmu, VA + 5);
-	assert_int_equal(f->mmu->read[MMU_KERNEL][tlb_index(VA)].tag, ~0ULL);
+	assert_int_equal(f->mmu->read[MMU_KERNEL][tlb_index(VA)].tag, TLB_EMPTY);
 	f->mmu->watched[2] = VA; /* a data breakpoint: never cached */
 	assert_true(mmu_translate(f->mmu, VA, MMU_READ, MMU_KERNEL, &r));
-	assert_int_equal(f->mmu->read[MMU_KERNEL][tlb_index(VA)].tag, ~0ULL);
+	assert_int_equal(f->mmu->read[MMU_KERNEL][tlb_index(VA)].tag, TLB_EMPTY);
 }
 
 /* A 2 MiB page is cached in 4 KiB fragments; INVLPG of any address in it drops them all, for every kind of access. */
@@ -231,9 +231,9 @@ static void test_flush_large_page(void **state)
 	assert_int_equal(f->mmu->write[MMU_USER][tlb_index(VA + 0x46000)].tag, VA + 0x46000);
 	assert_int_equal(f->mmu->fetch[MMU_KERNEL][tlb_index(VA + 0x1ff000)].tag, VA + 0x1ff000);
 	mmu_flush_page(f->mmu, VA + 0x10000);
-	assert_int_equal(f->mmu->read[MMU_KERNEL][tlb_index(VA + 0x5000)].tag, ~0ULL);
-	assert_int_equal(f->mmu->write[MMU_USER][tlb_index(VA + 0x46000)].tag, ~0ULL);
-	assert_int_equal(f->mmu->fetch[MMU_KERNEL][tlb_index(VA + 0x1ff000)].tag, ~0ULL);
+	assert_int_equal(f->mmu->read[MMU_KERNEL][tlb_index(VA + 0x5000)].tag, TLB_EMPTY);
+	assert_int_equal(f->mmu->write[MMU_USER][tlb_index(VA + 0x46000)].tag, TLB_EMPTY);
+	assert_int_equal(f->mmu->fetch[MMU_KERNEL][tlb_index(VA + 0x1ff000)].tag, TLB_EMPTY);
 	/* With small pages only, the others stay. */
 	put(f, PD, PT | PTE_P | PTE_W | PTE_U);
 	put(f, PT, 0x10000 | PTE_P | PTE_W | PTE_U);
@@ -241,7 +241,7 @@ static void test_flush_large_page(void **state)
 	assert_true(mmu_translate(f->mmu, VA, MMU_READ, MMU_KERNEL, &r));
 	assert_true(mmu_translate(f->mmu, VA + 0x1000, MMU_READ, MMU_KERNEL, &r));
 	mmu_flush_page(f->mmu, VA);
-	assert_int_equal(f->mmu->read[MMU_KERNEL][tlb_index(VA)].tag, ~0ULL);
+	assert_int_equal(f->mmu->read[MMU_KERNEL][tlb_index(VA)].tag, TLB_EMPTY);
 	assert_int_equal(f->mmu->read[MMU_KERNEL][tlb_index(VA + 0x1000)].tag, VA + 0x1000);
 }
 
@@ -257,7 +257,7 @@ static void test_tables_nowhere(void **state)
 	put(f, PT, 0xfee00000 | PTE_P | PTE_W);
 	assert_true(mmu_translate(f->mmu, VA, MMU_READ, MMU_KERNEL, &r));
 	assert_true(r.device);
-	assert_int_equal(f->mmu->read[MMU_KERNEL][tlb_index(VA)].tag, ~0ULL);
+	assert_int_equal(f->mmu->read[MMU_KERNEL][tlb_index(VA)].tag, TLB_EMPTY);
 	f->mmu->regs.cr3 = 0x7000000000; /* not even a first table */
 	assert_false(mmu_translate(f->mmu, VA, MMU_FETCH, MMU_USER, &r));
 	assert_int_equal(r.error, PF_P | PF_RSVD | PF_U | PF_I);
