@@ -112,6 +112,7 @@ void vcpu_reset(struct vcpu *v)
 void vcpu_request(struct vcpu *v, uint32_t bits)
 {
 	v->request |= bits;
+	v->poll = 1;
 	if (v->wake)
 		v->wake(v);
 }

@@ -69,6 +69,7 @@ struct vcpu {
 	uint32_t sys_flags;  /* RFLAGS without the status flags; bit 1 not kept */
 	uint64_t inhibit_rip; /* interrupts are held off at this RIP: STI and MOV SS shadow; ~0 when none */
 	_Atomic uint32_t request; /* enum cpu_request */
+	_Atomic uint32_t poll;    /* set with request: what an engine looks at often, and clears when it has seen it */
 	bool inhibit_debug;  /* the shadow is MOV SS's: also holds off #DB */
 	bool halted;         /* in HLT, woken by INTR (if IF), NMI, INIT */
 	bool wait_sipi;      /* after INIT, until SIPI */

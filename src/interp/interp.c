@@ -31,6 +31,7 @@ static void interp_wrote(void *ctx, gpa_t gpa, uint64_t len)
 	} else {
 		it->drop_all = true;
 		it->v->request |= CPU_REQ_FLUSH;
+		it->v->poll = 1;
 	}
 }
 

@@ -22,6 +22,7 @@
 
 #include "case.h"
 #include "cpu/engine.h"
+#include "engine/bt/bt.h"
 #include "engine/interp/engine.h"
 #include "mem/mem.h"
 
@@ -63,7 +64,7 @@ struct engine_side {
 };
 
 /* The translator joins here; it can run the same cases as single instructions, blocks and loops. */
-static const struct engine_ops *const engines[] = {&interp_engine};
+static const struct engine_ops *const engines[] = {&interp_engine, &bt_engine};
 
 static uint64_t *table_entry(struct engine_side *e, uint64_t table, uint64_t va, unsigned shift)
 {
@@ -370,6 +371,14 @@ static uint64_t budget(const struct diff_case *c)
 	return c->number % 3 ? 0 : BUDGET;
 }
 
+static bool code_intact(const struct engine_side *e, const struct diff_case *c)
+{
+	uint8_t buf[DIFF_CODE_MAX];
+	size_t len = case_code(c, buf);
+
+	return !memcmp(e->ram + P_CODE + c->code_off, buf, len);
+}
+
 static enum run_exit enter(struct engine_side *e, const struct diff_case *c)
 {
 	enum run_exit exit;
@@ -392,8 +401,8 @@ void engine_side_run(struct engine_side *e, const struct diff_case *c, struct di
 	memset(r, 0, offsetof(struct diff_result, fpu));
 	r->why[0] = 0;
 	exit = enter(e, c);
-	/* Again, with all of the code known to the engine. */
-	if (c->warm && exit == RUN_HALT && at_handler(e->v)) {
+	/* Again, with all of the code known to the engine; not when a stray store changed it. */
+	if (c->warm && exit == RUN_HALT && at_handler(e->v) && code_intact(e, c)) {
 		load_memory(e, c);
 		exit = enter(e, c);
 	}

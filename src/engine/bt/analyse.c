@@ -1,0 +1,433 @@
+/* Decoding a block and what can be known of its instructions before any code is made. */
+#include "engine/bt/translate.h"
+
+static uint8_t flag_bits(ZydisAccessedFlagsMask m)
+{
+	uint8_t f = 0;
+
+	f |= m & ZYDIS_CPUFLAG_CF ? F_CF : 0;
+	f |= m & ZYDIS_CPUFLAG_PF ? F_PF : 0;
+	f |= m & ZYDIS_CPUFLAG_AF ? F_AF : 0;
+	f |= m & ZYDIS_CPUFLAG_ZF ? F_ZF : 0;
+	f |= m & ZYDIS_CPUFLAG_SF ? F_SF : 0;
+	f |= m & ZYDIS_CPUFLAG_OF ? F_OF : 0;
+	return f;
+}
+
+/*
+ * Flags that the manuals call undefined: whether the CPU computes them from the operands, or may leave what was there.
+ * In doubt the old value counts as read.
+ */
+static bool defines_undefined_flags(ZydisMnemonic m)
+{
+	switch (m) {
+	case ZYDIS_MNEMONIC_AND:
+	case ZYDIS_MNEMONIC_OR:
+	case ZYDIS_MNEMONIC_XOR:
+	case ZYDIS_MNEMONIC_TEST:
+	case ZYDIS_MNEMONIC_IMUL:
+	case ZYDIS_MNEMONIC_MUL:
+	case ZYDIS_MNEMONIC_ANDN:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* A count of 0 leaves all flags alone. */
+static bool may_leave_flags(const struct guest_insn *g)
+{
+	unsigned mask = g->op.op_size == 8 ? 63 : 31;
+
+	switch (g->op.mnemonic) {
+	case ZYDIS_MNEMONIC_SHL:
+	case ZYDIS_MNEMONIC_SHR:
+	case ZYDIS_MNEMONIC_SAR:
+	case ZYDIS_MNEMONIC_ROL:
+	case ZYDIS_MNEMONIC_ROR:
+	case ZYDIS_MNEMONIC_RCL:
+	case ZYDIS_MNEMONIC_RCR:
+		if (g->op.opcode == 0xd0 || g->op.opcode == 0xd1)
+			return false;
+		return (g->op.opcode & 0xfe) != 0xc0 || !(g->op.imm & mask);
+	case ZYDIS_MNEMONIC_SHLD:
+	case ZYDIS_MNEMONIC_SHRD:
+		return (g->op.opcode & 1) || !(g->op.imm & mask);
+	default:
+		return false;
+	}
+}
+
+static void take_flags(struct guest_insn *g)
+{
+	const ZydisAccessedFlags *f = g->insn.z.cpu_flags;
+	uint8_t surely, undefined;
+
+	if (!f)
+		return;
+	surely = flag_bits(f->modified | f->set_0 | f->set_1);
+	undefined = flag_bits(f->undefined);
+	g->reads = flag_bits(f->tested);
+	g->changes_flags = surely | undefined;
+	if (defines_undefined_flags(g->insn.z.mnemonic))
+		surely |= undefined;
+	else
+		surely &= (uint8_t)~undefined;
+	g->writes = may_leave_flags(g) ? 0 : surely;
+	if (g->insn.z.mnemonic == ZYDIS_MNEMONIC_LAHF)
+		g->reads = F_ALL & ~F_OF;
+}
+
+static unsigned gpr_of(ZydisRegister r)
+{
+	r = ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, r);
+	if (ZydisRegisterGetClass(r) != ZYDIS_REGCLASS_GPR64)
+		return 16;
+	return (unsigned)ZydisRegisterGetId(r);
+}
+
+static void take_registers(struct guest_insn *g)
+{
+	for (unsigned i = 0; i < g->insn.z.operand_count; i++) {
+		const ZydisDecodedOperand *o = &g->insn.op[i];
+		unsigned r = o->type == ZYDIS_OPERAND_TYPE_REGISTER ? gpr_of(o->reg.value) : 16;
+		bool write = o->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
+
+		if (r == 16)
+			continue;
+		g->uses_r10 |= r == R_10;
+		g->uses_r11 |= r == R_11;
+		if (!write)
+			continue;
+		g->writes_r10 |= r == R_10;
+		g->writes_r11 |= r == R_11;
+		g->gpr_written |= (uint16_t)(1u << r);
+	}
+}
+
+static bool has_hidden_memory(const struct insn *insn)
+{
+	for (unsigned i = 0; i < insn->z.operand_count; i++)
+		if (insn->op[i].type == ZYDIS_OPERAND_TYPE_MEMORY &&
+		    insn->op[i].visibility != ZYDIS_OPERAND_VISIBILITY_EXPLICIT)
+			return true;
+	return false;
+}
+
+static bool fpu_usable(unsigned need, uint32_t mode)
+{
+	switch (need) {
+	case FPU_NONE:
+		return true;
+	case FPU_X87:
+	case FPU_MMX:
+		return mode & MODE_X87;
+	case FPU_WAIT:
+		return mode & MODE_WAIT;
+	case FPU_SSE:
+		return mode & MODE_SSE;
+	case FPU_VEX:
+	case FPU_AVX:
+		return mode & MODE_AVX;
+	default:
+		return mode & MODE_AVX512;
+	}
+}
+
+static bool is_bit_string(const struct cpu_op *op)
+{
+	switch (op->mnemonic) {
+	case ZYDIS_MNEMONIC_BT:
+	case ZYDIS_MNEMONIC_BTS:
+	case ZYDIS_MNEMONIC_BTR:
+	case ZYDIS_MNEMONIC_BTC:
+		return op->opcode != 0xba && (op->flags & OP_MEM);
+	default:
+		return false;
+	}
+}
+
+/* These would show where the host's copy of an instruction lies, or are too rare to care for. */
+static bool left_to_interpreter(const struct guest_insn *g)
+{
+	switch (g->op.mnemonic) {
+	case ZYDIS_MNEMONIC_FNSTENV:
+	case ZYDIS_MNEMONIC_FNSAVE:
+	case ZYDIS_MNEMONIC_FLDENV:
+	case ZYDIS_MNEMONIC_FRSTOR:
+	case ZYDIS_MNEMONIC_CLFLUSH:
+	case ZYDIS_MNEMONIC_CLFLUSHOPT:
+	case ZYDIS_MNEMONIC_CLWB:
+		return true;
+	default:
+		return is_bit_string(&g->op);
+	}
+}
+
+static enum kind native_kind(const struct guest_insn *g, uint32_t mode)
+{
+	const struct cpu_op *op = &g->op;
+
+	if (!fpu_usable(op->fpu, mode) || has_hidden_memory(&g->insn) || left_to_interpreter(g))
+		return KIND_INTERP;
+	if (op->mnemonic == ZYDIS_MNEMONIC_LEA)
+		return op->base == EA_RIP && op->addr_size != 8 ? KIND_INTERP : KIND_LEA;
+	switch (op->mnemonic) {
+	case ZYDIS_MNEMONIC_NOP:
+	case ZYDIS_MNEMONIC_ENDBR64:
+	case ZYDIS_MNEMONIC_ENDBR32:
+		return KIND_NOTHING;
+	default:
+		break;
+	}
+	if (op->flags & OP_NO_ACCESS)
+		return KIND_NOTHING;
+	if (!(op->flags & OP_MEM))
+		return KIND_COPY;
+	/* An offset of 64 bits, EIP-relative addresses, and more registers than there are to spare. */
+	if (!(g->insn.z.attributes & ZYDIS_ATTRIB_HAS_MODRM) || (op->base == EA_RIP && op->addr_size != 8) ||
+	    !op->mem_size || op->mem_size > 128 || (g->uses_r10 && g->uses_r11))
+		return KIND_INTERP;
+	return KIND_MEM;
+}
+
+static bool is_near(const struct guest_insn *g)
+{
+	return g->insn.z.meta.branch_type != ZYDIS_BRANCH_TYPE_FAR;
+}
+
+static enum kind control_kind(const struct guest_insn *g)
+{
+	const struct cpu_op *op = &g->op;
+	bool direct = g->insn.op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
+
+	if (!is_near(g))
+		return KIND_INTERP;
+	switch (op->mnemonic) {
+	case ZYDIS_MNEMONIC_JMP:
+		return op->op_size != 8 ? KIND_INTERP : direct ? KIND_JMP : KIND_JMP_INDIRECT;
+	case ZYDIS_MNEMONIC_CALL:
+		return op->op_size != 8 ? KIND_INTERP : direct ? KIND_CALL : KIND_CALL_INDIRECT;
+	case ZYDIS_MNEMONIC_RET:
+		return op->op_size == 8 ? KIND_RET : KIND_INTERP;
+	case ZYDIS_MNEMONIC_JRCXZ:
+	case ZYDIS_MNEMONIC_JECXZ:
+	case ZYDIS_MNEMONIC_LOOP:
+	case ZYDIS_MNEMONIC_LOOPE:
+	case ZYDIS_MNEMONIC_LOOPNE:
+		return op->op_size == 2 ? KIND_INTERP : KIND_LOOP;
+	default:
+		return op->op_size == 2 ? KIND_INTERP : KIND_JCC;
+	}
+}
+
+static enum kind stack_kind(const struct guest_insn *g)
+{
+	const struct cpu_op *op = &g->op;
+
+	if (op->op_size != 8)
+		return KIND_INTERP;
+	switch (op->mnemonic) {
+	case ZYDIS_MNEMONIC_PUSH:
+		if (op->flags & OP_MEM)
+			return op->base == EA_RIP && op->addr_size != 8 ? KIND_INTERP : KIND_PUSH_MEM;
+		return KIND_PUSH;
+	case ZYDIS_MNEMONIC_POP:
+		return op->flags & OP_MEM || op->rm == R_SP ? KIND_INTERP : KIND_POP;
+	case ZYDIS_MNEMONIC_LEAVE:
+		return KIND_LEAVE;
+	default:
+		return KIND_INTERP;
+	}
+}
+
+static enum kind classify(const struct translation *t, struct guest_insn *g)
+{
+	const struct insn_info *info = insn_form_info(&g->insn);
+
+	if (!cpu_model_allows(t->bt->v->model, &g->insn.z))
+		return KIND_INTERP;
+	switch (info->bt) {
+	case INSN_NATIVE:
+		return native_kind(g, t->mode);
+	case INSN_CONTROL:
+		return control_kind(g);
+	case INSN_STACK:
+		return stack_kind(g);
+	default:
+		return KIND_INTERP;
+	}
+}
+
+static bool ends_block(enum kind k)
+{
+	switch (k) {
+	case KIND_CALL:
+	case KIND_CALL_INDIRECT:
+	case KIND_RET:
+	case KIND_JMP:
+	case KIND_JMP_INDIRECT:
+	case KIND_INTERP:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* What the instruction adds to RSP, when that is a constant. */
+static void take_rsp(struct guest_insn *g)
+{
+	const struct cpu_op *op = &g->op;
+
+	g->rsp_known = true;
+	switch (g->kind) {
+	case KIND_PUSH:
+	case KIND_PUSH_MEM:
+	case KIND_CALL:
+		g->rsp_change = -8;
+		return;
+	case KIND_POP:
+		g->rsp_change = 8;
+		return;
+	default:
+		break;
+	}
+	if (!(g->gpr_written >> R_SP & 1))
+		return;
+	if (g->kind == KIND_LEA && op->reg == R_SP && op->base == R_SP && op->index == EA_NONE && op->op_size == 8 &&
+	    op->addr_size == 8)
+		g->rsp_change = op->disp;
+	else if (g->kind == KIND_COPY && op->op_size == 8 && (op->opcode == 0x83 || op->opcode == 0x81) &&
+		 (op->mnemonic == ZYDIS_MNEMONIC_ADD || op->mnemonic == ZYDIS_MNEMONIC_SUB))
+		g->rsp_change = op->mnemonic == ZYDIS_MNEMONIC_ADD ? (int64_t)op->imm : -(int64_t)op->imm;
+	else
+		g->rsp_known = false;
+}
+
+static void take_access(struct guest_insn *g, const uint16_t *version, int64_t rsp)
+{
+	const struct cpu_op *op = &g->op;
+	struct access *a = &g->access;
+
+	*a = (struct access){.base = R_SP, .index = EA_NONE, .seg = S_SS, .addr_size = 8, .size = 8,
+			     .base_version = version[R_SP]};
+	switch (g->kind) {
+	case KIND_PUSH:
+	case KIND_CALL:
+		a->used = a->write = true;
+		a->disp = rsp - 8;
+		return;
+	case KIND_POP:
+	case KIND_RET:
+		a->used = true;
+		a->disp = rsp;
+		return;
+	case KIND_LEAVE:
+		a->used = true;
+		a->base = R_BP;
+		a->base_version = version[R_BP];
+		return;
+	case KIND_MEM:
+		break;
+	default:
+		return;
+	}
+	a->used = true;
+	a->write = op->flags & OP_WRITE;
+	a->base = op->base;
+	a->index = op->index;
+	a->scale = op->scale;
+	a->seg = op->seg >= S_FS ? op->seg : S_SS; /* the others have no base */
+	a->addr_size = op->addr_size;
+	a->size = op->mem_size;
+	a->disp = op->disp;
+	if (op->base == EA_RIP)
+		a->disp += g->off; /* from the block's first byte */
+	if (op->base == R_SP)
+		a->disp += rsp;
+	a->base_version = op->base < 16 ? version[op->base] : 0;
+	a->index_version = op->index < 16 ? version[op->index] : 0;
+}
+
+/* Accesses with the versions of their registers: RSP's changes by constants are followed, other writes are not. */
+static void take_accesses(struct translation *t)
+{
+	uint16_t version[16] = {0};
+	int64_t rsp = 0;
+
+	for (unsigned i = 0; i < t->n; i++) {
+		struct guest_insn *g = &t->insn[i];
+
+		take_rsp(g);
+		g->rsp_at = rsp;
+		take_access(g, version, rsp);
+		for (unsigned r = 0; r < 16; r++)
+			if (g->gpr_written >> r & 1 && r != R_SP)
+				version[r]++;
+		rsp += g->rsp_change;
+		if (g->rsp_known)
+			continue;
+		version[R_SP]++;
+		rsp = 0;
+	}
+}
+
+static void take_liveness(struct translation *t)
+{
+	uint8_t live = F_ALL;
+
+	for (unsigned i = t->n; i-- > 0;) {
+		struct guest_insn *g = &t->insn[i];
+
+		if (ends_block(g->kind) || g->kind == KIND_JCC || g->kind == KIND_LOOP)
+			live = F_ALL;
+		g->live = live;
+		live = (uint8_t)((live & ~g->writes) | g->reads);
+		/* What C code does, and what may leave the flags as they were, sees them all. */
+		if (g->kind == KIND_INTERP || g->kind == KIND_LIGHT || (g->changes_flags && may_leave_flags(g)))
+			live = F_ALL;
+	}
+}
+
+static void decode_one(struct translation *t, struct guest_insn *g, unsigned room)
+{
+	enum decode_result r = insn_decode(&t->decoder, X86_MODE_64, t->bytes + t->len, min_u64(room, X86_INSN_MAX),
+					   &g->insn);
+
+	g->off = (uint16_t)t->len;
+	if (r != DECODE_OK) {
+		g->kind = KIND_INTERP;
+		g->op.len = (uint8_t)min_u64(room, X86_INSN_MAX);
+		return;
+	}
+	cpu_op_init(&g->op, &g->insn, X86_MODE_64);
+	take_registers(g);
+	take_flags(g);
+	g->kind = classify(t, g);
+}
+
+void analyse(struct translation *t)
+{
+	unsigned room = (unsigned)(GUEST_PAGE_SIZE - (t->gpa & 0xfff));
+	unsigned max = t->mode & MODE_SINGLE ? 1 : MAX_INSNS, exits = 0;
+
+	t->n = t->len = 0;
+	t->falls_through = true;
+	while (t->n < max && t->len < room) {
+		struct guest_insn *g = &t->insn[t->n];
+
+		memset(g, 0, sizeof(*g));
+		decode_one(t, g, room - t->len);
+		t->n++;
+		t->len += g->op.len;
+		if (ends_block(g->kind)) {
+			t->falls_through = false;
+			break;
+		}
+		exits += g->kind == KIND_JCC || g->kind == KIND_LOOP;
+		if (exits + 2 >= MAX_EXITS)
+			break;
+	}
+	take_accesses(t);
+	take_liveness(t);
+}

@@ -1,0 +1,490 @@
+/*
+ * The code cache: where translated blocks live, how they are found, chained, dropped.
+ *
+ * Code is one memory file mapped twice, writable here and executable there. It is divided into segments that are filled
+ * in turn; when the last is full the first is emptied and filled again, so eviction is in order of age and takes one
+ * segment's time. What C code knows of a block (struct block) lies in memory of its own, divided the same way, because
+ * writing next to running code costs the CPU dearly. Room of blocks that died by a write to their guest code is used
+ * again by the next block of that size: a guest that rewrites one function all the time must not drive out the rest.
+ */
+#include <errno.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "engine/bt/internal.h"
+
+#define SEGMENTS 32u
+#define STUB_ROOM KIB(8)
+#define CODE_ALIGN 64u
+#define META_SHARE 2u      /* bytes of code for each byte of struct block and its like */
+#define FREE_CLASSES 64u   /* of CODE_ALIGN bytes */
+
+struct segment_use {
+	uint32_t code, meta; /* bytes used */
+};
+
+struct cache {
+	uint8_t *write, *exec, *meta;
+	uint64_t bytes, meta_bytes;
+	uint32_t segment_bytes, segment_meta; /* of one segment */
+	uint32_t current;
+	struct segment_use use[SEGMENTS];
+	struct block **by_id;
+	uint32_t max_blocks, id_hint;
+	uint32_t free_list[FREE_CLASSES];
+	uint32_t hash[HASH_SLOTS], page[PAGE_SLOTS];
+};
+
+static void *map(uint64_t bytes, int prot, int fd)
+{
+	void *p = mmap(NULL, bytes, prot, fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE : MAP_SHARED, fd, 0);
+
+	return p == MAP_FAILED ? NULL : p;
+}
+
+static int map_all(struct cache *c, struct err *err)
+{
+	int fd = memfd_create("ringer-code", MFD_CLOEXEC);
+	int rc = 0;
+
+	if (fd < 0 || ftruncate(fd, (off_t)c->bytes))
+		rc = err_set(err, ENOMEM, "the host gives no memory for translated code (%lu MiB)", c->bytes >> 20);
+	if (!rc) {
+		c->write = map(c->bytes, PROT_READ | PROT_WRITE, fd);
+		c->exec = map(c->bytes, PROT_READ | PROT_EXEC, fd);
+		c->meta = map(c->meta_bytes, PROT_READ | PROT_WRITE, -1);
+		c->by_id = map(c->max_blocks * sizeof(*c->by_id), PROT_READ | PROT_WRITE, -1);
+		if (!c->write || !c->meta || !c->by_id)
+			rc = err_set(err, ENOMEM, "the host gives no memory for translated code (%lu MiB)",
+				     c->bytes >> 20);
+		else if (!c->exec)
+			rc = err_set(err, EPERM, "the host does not allow executable memory (a security policy?)");
+	}
+	if (fd >= 0)
+		close(fd);
+	return rc;
+}
+
+static void unmap(void *p, uint64_t bytes)
+{
+	if (p)
+		munmap(p, bytes);
+}
+
+void cache_free(struct bt *bt)
+{
+	struct cache *c = bt->cache;
+
+	if (!c)
+		return;
+	unmap(c->write, c->bytes);
+	unmap(c->exec, c->bytes);
+	unmap(c->meta, c->meta_bytes);
+	unmap(c->by_id, c->max_blocks * sizeof(*c->by_id));
+	unmap(c, sizeof(*c));
+	bt->cache = NULL;
+}
+
+int cache_new(struct bt *bt, struct err *err)
+{
+	struct cache *c = map(sizeof(*c), PROT_READ | PROT_WRITE, -1);
+	int rc;
+
+	if (!c)
+		return err_set(err, ENOMEM, "out of host memory");
+	bt->cache = c;
+	c->bytes = align_down(bt->config->cache_bytes, SEGMENTS * KIB(4));
+	c->meta_bytes = c->bytes / META_SHARE;
+	c->segment_bytes = (uint32_t)(c->bytes / SEGMENTS);
+	c->segment_meta = (uint32_t)(c->meta_bytes / SEGMENTS);
+	c->max_blocks = (uint32_t)(c->bytes / CODE_ALIGN) + 2;
+	c->id_hint = 1;
+	c->use[0].code = STUB_ROOM;
+	rc = map_all(c, err);
+	if (rc)
+		cache_free(bt);
+	return rc;
+}
+
+struct block *cache_block(const struct bt *bt, uint32_t id)
+{
+	return bt->cache->by_id[id];
+}
+
+uint64_t cache_exec(const struct bt *bt, uint32_t code_off)
+{
+	return (uint64_t)bt->cache->exec + code_off;
+}
+
+bool cache_contains(const struct bt *bt, uint64_t host)
+{
+	return host - (uint64_t)bt->cache->exec < bt->cache->bytes;
+}
+
+void cache_stub_room(struct bt *bt, struct emitter *e)
+{
+	e->base = e->p = bt->cache->write;
+	e->end = e->base + STUB_ROOM;
+}
+
+/* Hash tables and lists */
+
+static uint32_t *hash_slot(struct cache *c, uint64_t gpa)
+{
+	return &c->hash[gpa * 0x9e3779b97f4a7c15ULL >> 48 & (HASH_SLOTS - 1)];
+}
+
+static uint32_t *page_slot(struct cache *c, uint64_t gpa)
+{
+	return &c->page[(gpa >> GUEST_PAGE_SHIFT) * 0x9e3779b97f4a7c15ULL >> 40 & (PAGE_SLOTS - 1)];
+}
+
+struct block *cache_find(struct bt *bt, uint64_t gpa, uint64_t va, uint32_t mode)
+{
+	struct cache *c = bt->cache;
+
+	for (uint32_t id = *hash_slot(c, gpa); id;) {
+		struct block *b = c->by_id[id];
+
+		if (b->gpa == gpa && b->mode == mode && b->va == va)
+			return b;
+		id = b->next;
+	}
+	return NULL;
+}
+
+static void unhash(struct cache *c, struct block *b)
+{
+	uint32_t *p = hash_slot(c, b->gpa);
+
+	while (*p && *p != b->id)
+		p = &c->by_id[*p]->next;
+	if (*p)
+		*p = b->next;
+	p = page_slot(c, b->gpa);
+	while (*p && *p != b->id)
+		p = &c->by_id[*p]->page_next;
+	if (*p)
+		*p = b->page_next;
+}
+
+/* Chains */
+
+static struct block_exit *exit_of(struct cache *c, uint32_t ref)
+{
+	return &c->by_id[(ref - 1) / MAX_EXITS]->exit[(ref - 1) % MAX_EXITS];
+}
+
+static void patch(struct cache *c, const struct block *b, const struct block_exit *x, uint32_t to)
+{
+	uint32_t rel = to - (b->code + x->field + 4);
+
+	store_once(c->write + b->code + x->field, 4, rel);
+}
+
+void cache_chain(struct bt *bt, struct block *b, unsigned exit, struct block *to, enum block_entry entry)
+{
+	struct cache *c = bt->cache;
+	struct block_exit *x = &b->exit[exit];
+	uint32_t ref = b->id * MAX_EXITS + exit + 1;
+
+	if (x->to)
+		return;
+	x->to = to->id;
+	x->prev = 0;
+	x->next = to->incoming;
+	if (x->next)
+		exit_of(c, x->next)->prev = ref;
+	to->incoming = ref;
+	patch(c, b, x, to->code + to->entry[entry]);
+	bt->stat[STAT_LINKS]++;
+}
+
+static void unchain(struct cache *c, struct block *b, unsigned exit)
+{
+	struct block_exit *x = &b->exit[exit];
+
+	if (!x->to)
+		return;
+	if (x->prev)
+		exit_of(c, x->prev)->next = x->next;
+	else
+		c->by_id[x->to]->incoming = x->next;
+	if (x->next)
+		exit_of(c, x->next)->prev = x->prev;
+	x->to = NO_BLOCK;
+	patch(c, b, x, b->code + x->stub);
+}
+
+void cache_unchain_cross_page(struct bt *bt)
+{
+	struct cache *c = bt->cache;
+
+	for (uint32_t s = 0; s < SEGMENTS; s++) {
+		uint8_t *p = c->meta + (uint64_t)s * c->segment_meta, *end = p + c->use[s].meta;
+
+		for (; p < end; p += ((struct block *)p)->meta_room) {
+			struct block *b = (struct block *)p;
+
+			for (unsigned i = 0; i < b->n_exits && !b->dead; i++)
+				if (!b->exit[i].in_page)
+					unchain(c, b, i);
+		}
+	}
+}
+
+/* The jump table has a block under any of the linear addresses that it ran at: the low 12 bits are known. */
+static void forget_jumps(struct bt *bt, const struct block *b)
+{
+	uint64_t from = cache_exec(bt, b->code), to = from + b->code_len;
+
+	for (unsigned i = 0; i < JUMP_SLOTS / GUEST_PAGE_SIZE; i++) {
+		struct jump *j = &bt->jump[i * GUEST_PAGE_SIZE + (b->gpa & 0xfff)];
+
+		if (j->host >= from && j->host < to)
+			*j = (struct jump){0};
+	}
+}
+
+static void detach(struct bt *bt, struct block *b)
+{
+	struct cache *c = bt->cache;
+
+	unhash(c, b);
+	while (b->incoming) {
+		uint32_t ref = b->incoming - 1;
+
+		unchain(c, c->by_id[ref / MAX_EXITS], ref % MAX_EXITS);
+	}
+	for (unsigned i = 0; i < b->n_exits; i++)
+		unchain(c, b, i);
+}
+
+static unsigned free_class(uint32_t code_room)
+{
+	unsigned n = code_room / CODE_ALIGN;
+
+	return n < FREE_CLASSES ? n : 0;
+}
+
+static void free_push(struct cache *c, struct block *b)
+{
+	uint32_t *head = &c->free_list[free_class(b->code_room)];
+
+	b->free_prev = 0;
+	b->free_next = *head;
+	if (*head)
+		c->by_id[*head]->free_prev = b->id;
+	*head = b->id;
+}
+
+static void free_remove(struct cache *c, struct block *b)
+{
+	if (b->free_prev)
+		c->by_id[b->free_prev]->free_next = b->free_next;
+	else
+		c->free_list[free_class(b->code_room)] = b->free_next;
+	if (b->free_next)
+		c->by_id[b->free_next]->free_prev = b->free_prev;
+}
+
+static void kill_block(struct bt *bt, struct block *b)
+{
+	detach(bt, b);
+	forget_jumps(bt, b);
+	b->dead = true;
+	free_push(bt->cache, b);
+	bt->stat[STAT_INVALIDATED]++;
+}
+
+static void evict_segment(struct bt *bt, uint32_t s)
+{
+	struct cache *c = bt->cache;
+	uint8_t *p = c->meta + (uint64_t)s * c->segment_meta, *end = p + c->use[s].meta;
+	uint64_t from = cache_exec(bt, s * c->segment_bytes), to = from + c->segment_bytes;
+	uint32_t room;
+
+	if (p == end)
+		return;
+	for (; p < end; p += room) {
+		struct block *b = (struct block *)p;
+
+		room = b->meta_room;
+		if (b->dead)
+			free_remove(c, b);
+		else
+			detach(bt, b);
+		b->dead = true;
+		c->by_id[b->id] = NULL;
+		bt->stat[STAT_EVICTED]++;
+	}
+	for (unsigned i = 0; i < JUMP_SLOTS; i++)
+		if (bt->jump[i].host >= from && bt->jump[i].host < to)
+			bt->jump[i] = (struct jump){0};
+	c->use[s] = (struct segment_use){.code = s ? 0 : STUB_ROOM};
+	c->id_hint = 1;
+}
+
+void cache_drop_all(struct bt *bt)
+{
+	for (uint32_t s = 0; s < SEGMENTS; s++)
+		evict_segment(bt, s);
+	bt->cache->current = 0;
+}
+
+/* Allocation */
+
+static uint32_t new_id(struct cache *c)
+{
+	for (uint32_t n = 0; n < c->max_blocks; n++) {
+		uint32_t id = c->id_hint++;
+
+		if (c->id_hint >= c->max_blocks)
+			c->id_hint = 1;
+		if (id && !c->by_id[id])
+			return id;
+	}
+	return 0;
+}
+
+/* A dead block of just this size */
+static struct block *reuse(struct cache *c, uint32_t code_room, uint32_t meta_room)
+{
+	unsigned class = free_class(code_room);
+
+	if (!class)
+		return NULL;
+	for (uint32_t id = c->free_list[class]; id; id = c->by_id[id]->free_next) {
+		struct block *b = c->by_id[id];
+
+		if (b->meta_room >= meta_room) {
+			free_remove(c, b);
+			return b;
+		}
+	}
+	return NULL;
+}
+
+static struct block *allocate(struct bt *bt, uint32_t code_room, uint32_t meta_room)
+{
+	struct cache *c = bt->cache;
+	struct block *b = reuse(c, code_room, meta_room);
+	struct segment_use *u;
+	uint32_t id, s = c->current;
+
+	if (b)
+		return b;
+	u = &c->use[s];
+	if (u->code + code_room > c->segment_bytes || u->meta + meta_room > c->segment_meta) {
+		s = c->current = (c->current + 1) % SEGMENTS;
+		evict_segment(bt, s);
+		u = &c->use[s];
+		if (u->code + code_room > c->segment_bytes || u->meta + meta_room > c->segment_meta)
+			return NULL;
+	}
+	id = new_id(c);
+	if (!id)
+		return NULL;
+	b = (struct block *)(c->meta + (uint64_t)s * c->segment_meta + u->meta);
+	c->by_id[id] = b;
+	b->id = id;
+	b->code = s * c->segment_bytes + u->code;
+	b->code_room = code_room;
+	b->meta_room = meta_room;
+	u->code += code_room;
+	u->meta += meta_room;
+	return b;
+}
+
+static void fix_up(struct bt *bt, const struct block *b, const struct draft *d)
+{
+	struct cache *c = bt->cache;
+
+	memcpy(c->write + b->code, d->e.base, b->code_len);
+	for (unsigned i = 0; i < d->n_fixups; i++) {
+		uint32_t field = b->code + d->fixup[i].field;
+		uint32_t rel = (uint32_t)(d->fixup[i].host - cache_exec(bt, field + 4));
+
+		memcpy(c->write + field, &rel, 4);
+	}
+	for (unsigned i = 0; i < d->n_ids; i++)
+		memcpy(c->write + b->code + d->id_field[i], &b->id, 4);
+}
+
+struct block *cache_commit(struct bt *bt, const struct draft *d)
+{
+	struct cache *c = bt->cache;
+	uint32_t exits = d->b.n_exits * (uint32_t)sizeof(d->exit[0]);
+	uint32_t insns = (d->b.n_insns + 1u) * (uint32_t)sizeof(d->insn[0]);
+	uint32_t meta = (uint32_t)align_up(sizeof(struct block) + exits + insns, 16);
+	struct block *b = allocate(bt, (uint32_t)align_up(emit_at(&d->e), CODE_ALIGN), meta);
+	struct block keep;
+
+	if (!b)
+		return NULL;
+	keep = *b;
+	*b = d->b;
+	b->id = keep.id;
+	b->code = keep.code;
+	b->code_room = keep.code_room;
+	b->meta_room = keep.meta_room;
+	b->code_len = emit_at(&d->e);
+	b->exit = (struct block_exit *)(b + 1);
+	b->insn = (struct block_insn *)((uint8_t *)b->exit + exits);
+	memcpy(b->exit, d->exit, exits);
+	memcpy(b->insn, d->insn, insns);
+	fix_up(bt, b, d);
+	b->next = *hash_slot(c, b->gpa);
+	*hash_slot(c, b->gpa) = b->id;
+	b->page_next = *page_slot(c, b->gpa);
+	*page_slot(c, b->gpa) = b->id;
+	return b;
+}
+
+struct block *cache_block_at(struct bt *bt, uint64_t host, unsigned *insn)
+{
+	struct cache *c = bt->cache;
+	uint32_t off = (uint32_t)(host - (uint64_t)c->exec), s = off / c->segment_bytes;
+	uint8_t *p = c->meta + (uint64_t)s * c->segment_meta, *end = p + c->use[s].meta;
+
+	for (; p < end; p += ((struct block *)p)->meta_room) {
+		struct block *b = (struct block *)p;
+		unsigned i = 0;
+
+		if (off < b->code || off >= b->code + b->code_len)
+			continue;
+		while (i + 1 < b->n_insns && off - b->code >= b->insn[i + 1].host_off)
+			i++;
+		*insn = i;
+		return b;
+	}
+	return NULL;
+}
+
+/* The watcher has cleared the page's marks: drops what overlaps the write, marks the rest again. */
+static void wrote_page(struct bt *bt, uint64_t page, uint64_t from, uint64_t to)
+{
+	struct cache *c = bt->cache;
+
+	for (uint32_t id = *page_slot(c, page); id;) {
+		struct block *b = c->by_id[id];
+
+		id = b->page_next;
+		if (align_down(b->gpa, GUEST_PAGE_SIZE) != page)
+			continue;
+		if (b->gpa < to && from < b->gpa + b->len)
+			kill_block(bt, b);
+		else
+			guest_code_mark(bt->v->mem, GPA(b->gpa), b->len);
+	}
+}
+
+void cache_wrote(struct bt *bt, uint64_t gpa, uint64_t len)
+{
+	if (len > MIB(1)) {
+		cache_drop_all(bt);
+		return;
+	}
+	for (uint64_t page = align_down(gpa, GUEST_PAGE_SIZE); page < gpa + len; page += GUEST_PAGE_SIZE)
+		wrote_page(bt, page, gpa, gpa + len);
+}

@@ -1,0 +1,146 @@
+/*
+ * The guest's x87, SSE, AVX and AVX-512 state: kept in the hardware while translated and light C code run, moved to
+ * vcpu.fpu and back for everything else. XSAVE and XRSTOR are used for their memory of components that are in
+ * their initial state: loading zeros instead would leave upper halves in use, and cost every legacy SSE instruction of
+ * the guest dearly.
+ */
+#include <cpuid.h>
+#include <errno.h>
+#include <sys/mman.h>
+
+#include "engine/bt/internal.h"
+
+#define XSAVE_HEADER 512 /* XSTATE_BV */
+#define XSAVE_XMM 160
+#define FX_XMM_SIZE 256
+
+enum { COMP_X87, COMP_SSE, COMP_AVX, COMP_OPMASK = 5, COMP_ZMM_HI256, COMP_HI16_ZMM, COMP_COUNT };
+
+static uint64_t xgetbv(void)
+{
+	uint32_t lo, hi;
+
+	asm volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
+	return (uint64_t)hi << 32 | lo;
+}
+
+int fpu_init(struct bt *bt, struct err *err)
+{
+	unsigned a, b, c, d, size = 0;
+
+	if (!__get_cpuid_count(1, 0, &a, &b, &c, &d) || !(c & bit_OSXSAVE))
+		return err_set(err, ENOTSUP, "the host CPU has no XSAVE, or its kernel does not enable it");
+	bt->xsave_mask = xgetbv() & (XCR0_X87 | XCR0_SSE | XCR0_AVX | XCR0_OPMASK | XCR0_ZMM_HI256 | XCR0_HI16_ZMM);
+	for (unsigned i = COMP_AVX; i < COMP_COUNT; i++) {
+		if (!(bt->xsave_mask >> i & 1) || !__get_cpuid_count(0xd, i, &a, &b, &c, &d))
+			continue;
+		bt->xsave_at[i] = b;
+		size = (unsigned)max_u64(size, b + a);
+	}
+	bt->xsave_size = (uint32_t)align_up(max_u64(size, 576), 4096);
+	bt->xsave = mmap(NULL, bt->xsave_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (bt->xsave == MAP_FAILED) {
+		bt->xsave = NULL;
+		return err_set(err, ENOMEM, "out of host memory");
+	}
+	return 0;
+}
+
+void fpu_fini(struct bt *bt)
+{
+	if (bt->xsave)
+		munmap(bt->xsave, bt->xsave_size);
+	bt->xsave = NULL;
+}
+
+static bool in_use(uint64_t bv, unsigned component)
+{
+	return bv >> component & 1;
+}
+
+/* One part of all vector registers, between the XSAVE area and the register file. */
+static void move_part(struct bt *bt, unsigned component, unsigned first, unsigned at, unsigned len, bool to_area)
+{
+	struct fpu_state *f = &bt->v->fpu;
+	uint8_t *area = bt->xsave + (component == COMP_SSE ? XSAVE_XMM : bt->xsave_at[component]);
+
+	for (unsigned i = 0; i < 16; i++) {
+		if (to_area)
+			memcpy(area + i * len, f->zmm[first + i] + at, len);
+		else
+			memcpy(f->zmm[first + i] + at, area + i * len, len);
+	}
+}
+
+static const struct {
+	uint8_t component, first, at, len;
+} parts[] = {
+	{COMP_SSE, 0, 0, 16},
+	{COMP_AVX, 0, 16, 16},
+	{COMP_ZMM_HI256, 0, 32, 32},
+	{COMP_HI16_ZMM, 16, 0, 64},
+};
+
+void fpu_spill(struct vcpu *v)
+{
+	struct bt *bt = bt_of(v);
+	uint64_t bv;
+
+	/* XSAVE writes components in use only; the legacy part must say so for the others. */
+	asm volatile("xsave64 %0" : "=m"(*(uint8_t(*)[4096])bt->xsave) : "a"((uint32_t)bt->xsave_mask), "d"(0));
+	memcpy(&bv, bt->xsave + XSAVE_HEADER, 8);
+	memcpy(v->fpu.fx, bt->xsave, XSAVE_XMM);
+	if (!in_use(bv, COMP_X87)) { /* FNINIT's state */
+		uint16_t fcw = 0x37f;
+
+		memset(v->fpu.fx, 0, 24);
+		memset(v->fpu.fx + 32, 0, 128);
+		memcpy(v->fpu.fx, &fcw, 2);
+	}
+	memset(v->fpu.zmm, 0, sizeof(v->fpu.zmm));
+	for (unsigned i = 0; i < ARRAY_SIZE(parts); i++)
+		if (in_use(bv, parts[i].component))
+			move_part(bt, parts[i].component, parts[i].first, parts[i].at, parts[i].len, false);
+	memset(v->fpu.k, 0, sizeof(v->fpu.k));
+	if (in_use(bv, COMP_OPMASK))
+		memcpy(v->fpu.k, bt->xsave + bt->xsave_at[COMP_OPMASK], sizeof(v->fpu.k));
+	v->fpu_live = false;
+	bt->stat[STAT_SPILLS]++;
+}
+
+static bool part_in_use(const struct vcpu *v, unsigned first, unsigned at, unsigned len)
+{
+	uint64_t any = 0;
+
+	for (unsigned r = 0; r < 16; r++)
+		for (unsigned i = 0; i < len; i += 8)
+			any |= *(const uint64_t *)(v->fpu.zmm[first + r] + at + i);
+	return any;
+}
+
+void fpu_load(struct bt *bt)
+{
+	struct vcpu *v = bt->v;
+	uint64_t bv = XCR0_X87;
+	uint64_t any = 0;
+
+	memcpy(bt->xsave, v->fpu.fx, XSAVE_XMM);
+	asm volatile("stmxcsr %0" : "=m"(*(uint32_t *)(bt->xsave + 24))); /* the hardware's is the guest's */
+	for (unsigned i = 0; i < ARRAY_SIZE(parts); i++) {
+		if (!in_use(bt->xsave_mask, parts[i].component) ||
+		    !part_in_use(v, parts[i].first, parts[i].at, parts[i].len))
+			continue;
+		bv |= BIT(parts[i].component);
+		move_part(bt, parts[i].component, parts[i].first, parts[i].at, parts[i].len, true);
+	}
+	for (unsigned i = 0; i < 8; i++)
+		any |= v->fpu.k[i];
+	if (any && in_use(bt->xsave_mask, COMP_OPMASK)) {
+		bv |= XCR0_OPMASK;
+		memcpy(bt->xsave + bt->xsave_at[COMP_OPMASK], v->fpu.k, sizeof(v->fpu.k));
+	}
+	memset(bt->xsave + XSAVE_HEADER, 0, 64);
+	memcpy(bt->xsave + XSAVE_HEADER, &bv, 8);
+	asm volatile("xrstor64 %0" : : "m"(*(uint8_t(*)[4096])bt->xsave), "a"((uint32_t)bt->xsave_mask), "d"(0));
+	v->fpu_live = true;
+}

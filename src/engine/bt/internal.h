@@ -1,0 +1,258 @@
+/*
+ * internal.h - the binary translator's own: blocks, the code cache, the translator, its stubs.
+ *
+ * Theory of operation
+ *
+ * Guest code of 64-bit mode is translated block by block into host code that is mostly the same instructions
+ * (IDENT). While it runs,
+ *   - guest general registers are in the host registers of the same name, except R10 and R11, which the translator
+ *     uses itself; theirs are in the vCPU. RSP holds the guest's RSP: translated code never uses the host stack.
+ *   - GS:0 is the struct vcpu, so everything has a fixed displacement.
+ *   - guest status flags are in the host's flags, or in vcpu.status when translated code needs the flags itself
+ *     (see flags below). DF, IF, AC, TF and the rest are in vcpu.sys_flags; the host runs with DF clear.
+ *   - x87, SSE, AVX and AVX-512 state is in the hardware (vcpu.fpu_live). C code called from here is compiled
+ *     for general registers only; what needs the state in memory calls cpu_fpu_spill(), and resume() reloads it.
+ *
+ * Memory. Each access computes its linear address into R10, probes the soft TLB of the block's privilege mode, and
+ * goes to [R10], by then a host address. The probe admits an address only when its whole access lies in the page of
+ * the entry, so no value that a guest can compute reaches other host memory. What fails goes to a stub that calls
+ * slow_memory(): it refills the TLB and retries, or has the interpreter execute the instruction. Accesses off one
+ * base register that follow each other share a probe for the hull of their displacements (struct group).
+ *
+ * Flags. A probe destroys the host's flags. Where the guest's are still wanted, they are first saved to vcpu.status
+ * (LAHF, SETO), and loaded again before an instruction that reads them. Between blocks: a direct jump within a page
+ * has them in the host's flags; calls, returns, indirect and page-crossing jumps have them in vcpu.status; a block
+ * that needs them loads them at that entry. In the RFLAGS that a fault or an interrupt saves, status flags that the
+ * program overwrites before it reads them are unspecified.
+ *
+ * Blocks are keyed by guest-physical address, mode flags (struct bt.flags), and for the supervisor also by linear
+ * address. User blocks run at any linear address: bt.page_va says at which page they are now. A block never leaves
+ * its page; an instruction that crosses into the next page is left to the interpreter. Conditional jumps within a
+ * block are side exits.
+ *
+ * Entries of a block:   poll:   leave if vcpu.poll is set         from indirect jumps and backward ones
+ *                       flags:  load flags, if the block needs them     from forward calls
+ *                       body:                                     from forward jumps in the page
+ *                       back:   save flags, go to poll            from backward jumps in the page
+ *
+ * Jump table. Indirect jumps, and direct ones that leave the page, look their target up in bt.jump by linear address
+ * plus a key that stands for the code space (mmu.h) and mode flags; changed mappings get a new key.
+ *
+ * Nothing here runs on two threads: each vCPU has a code cache of its own. Other threads only set vcpu.poll.
+ */
+#ifndef RINGER_ENGINE_BT_INTERNAL_H
+#define RINGER_ENGINE_BT_INTERNAL_H
+
+#include "cpu/engine.h"
+#include "cpu/system.h"
+#include "engine/bt/emit.h"
+#include "interp/interp.h"
+
+#define MAX_INSNS 48       /* of guest code in a block */
+#define MAX_EXITS 24
+#define JUMP_SLOTS 65536u  /* the low 16 bits of the linear address choose one */
+#define VICTIM_SLOTS 4096u
+#define HASH_SLOTS 65536u
+#define PAGE_SLOTS 8192u
+#define NO_BLOCK 0u
+
+/* Mode flags: what translation depends on. */
+enum {
+	MODE_MMU = 3,            /* enum mmu_mode */
+	MODE_X87 = 1 << 2,       /* x87 and MMX usable: neither CR0.EM nor TS */
+	MODE_SSE = 1 << 3,
+	MODE_AVX = 1 << 4,
+	MODE_AVX512 = 1 << 5,
+	MODE_WAIT = 1 << 6,      /* FWAIT usable */
+	MODE_SINGLE = 1 << 7,    /* one instruction a block, never chained */
+	MODE_NO_GROUP = 1 << 8,  /* the first access has failed as part of a group: none in this block */
+	MODE_TSC = 1 << 9,       /* RDTSC allowed */
+	MODE_FSGSBASE = 1 << 10,
+};
+
+enum block_entry { ENTRY_BODY, ENTRY_FLAGS, ENTRY_POLL, ENTRY_BACK, ENTRY_COUNT };
+
+/* A direct jump out of a block that can be chained. */
+struct block_exit {
+	uint32_t field;     /* code offset of its rel32 */
+	uint32_t stub;      /* code offset of the stub it leads to while unchained */
+	uint64_t va;        /* target: linear address (supervisor), or offset from the block's page (user) */
+	uint32_t to;        /* block it is chained to, or NO_BLOCK */
+	uint32_t next, prev; /* in the target's list of incoming exits: block id * MAX_EXITS + index + 1; 0: none */
+	uint8_t entry;      /* enum block_entry of the target, decided when chained; flags in memory: ENTRY_FLAGS */
+	bool in_page;
+};
+
+/* Where instruction i begins: offsets from the block's first guest byte and first host byte. */
+#define block_insn engine_block_insn
+
+struct block {
+	uint64_t gpa, va;          /* va: page of the supervisor's linear address + offset; user: the offset alone */
+	uint32_t id;
+	uint32_t next;             /* in its hash bucket */
+	uint32_t page_next;        /* blocks of the same page */
+	uint32_t incoming;         /* first exit chained to it */
+	uint32_t mode;
+	uint32_t code;             /* offset of its code in the cache */
+	uint32_t code_len;
+	uint32_t code_room, meta_room; /* of its allocations */
+	uint32_t free_next, free_prev; /* dead blocks of one size whose room can be used again */
+	uint16_t len;              /* guest bytes */
+	uint16_t n_insns;
+	uint16_t n_exits;
+	uint16_t entry[ENTRY_COUNT]; /* offsets from code */
+	bool dead;                 /* its guest bytes were written: still there because it may be running */
+	bool reads_flags;
+	uint64_t mem_flags;        /* bit i: at instruction i the guest's flags are in vcpu.status (or dead) */
+	struct block_exit *exit;   /* n_exits */
+	struct block_insn *insn;   /* n_insns + 1 */
+};
+
+/* A jump from a block's code to somewhere else in the cache: filled in when its place is known. */
+struct fixup {
+	uint32_t field;
+	uint64_t host;
+};
+
+#define MAX_FIXUPS 512
+#define MAX_CODE 32768u
+
+/* A block in the making: its code is position-independent but for the fixups. */
+struct draft {
+	struct emitter e;
+	struct block b;
+	struct block_exit exit[MAX_EXITS];
+	struct block_insn insn[MAX_INSNS + 1];
+	struct fixup fixup[MAX_FIXUPS];
+	unsigned n_fixups;
+	uint32_t id_field[MAX_FIXUPS]; /* where the block's id goes */
+	unsigned n_ids;
+	/* Conditional jumps that leave the page: their code comes at the end. */
+	struct {
+		uint32_t field;
+		int flags;      /* enum flag_place */
+		int64_t target; /* from the block's first byte */
+	} far[MAX_EXITS];
+	unsigned n_far;
+	uint32_t miss_field;   /* the lookup's jump on a miss */
+	bool miss;
+	uint8_t code[MAX_CODE];
+};
+
+struct jump {
+	uint64_t key;  /* linear address + key of the code space */
+	uint64_t host;
+};
+
+/* Keys given out lately, so that a return to an address space finds its jumps again. */
+#define KEY_SLOTS 64u
+struct key_slot {
+	uint64_t space;
+	uint32_t flags;
+	uint8_t mmu_mode;
+	uint16_t key; /* 0: none */
+};
+
+enum { STAT_BLOCKS, STAT_INSNS, STAT_BYTES_IN, STAT_BYTES_OUT, STAT_LINKS, STAT_LINK_EXITS, STAT_DISPATCHES, STAT_MISSES,
+       STAT_SLOW, STAT_SLOW_INTERP, STAT_CROSSING, STAT_INTERP, STAT_LIGHT, STAT_POLLS, STAT_FAULTS, STAT_HOST_FAULTS,
+       STAT_INVALIDATED, STAT_EVICTED, STAT_SPILLS, STAT_TRANSLATION, STAT_INTERRUPTS, STAT_NEW_KEYS, STAT_COUNT };
+
+/* In vcpu.engine_area: what translated code reaches comes first. */
+struct bt {
+	uint64_t host_rsp;
+	uint64_t target;           /* where a stub jumps to */
+	uint64_t page_va;          /* linear address of the page that a user block runs in */
+	uint64_t key[MMU_MODES];
+	uint64_t temp;
+	struct jump jump[JUMP_SLOTS];
+
+	struct vcpu *v;
+	struct interp *interp;
+	const struct engine_config *config;
+	struct cache *cache;
+	uint64_t budget;           /* instructions left; ~0: no limit */
+	enum run_exit exit;
+	bool single;               /* blocks of one instruction now */
+	bool failed;
+	uint32_t flush_countdown;
+	uint64_t flags_basis[4];   /* control registers that mode_flags was computed from */
+	uint32_t mode_flags;
+	uint64_t space_of_key[MMU_MODES];
+	uint32_t flags_of_key[MMU_MODES];
+	uint64_t chained_space;    /* code_space[1] under which supervisor blocks were chained across pages */
+	struct key_slot keys[KEY_SLOTS];
+	uint16_t last_key;
+	/* Host addresses of stubs, in the cache's first bytes. */
+	uint64_t stub_enter, stub_leave, stub_link, stub_poll, stub_slow, stub_slow_stack;
+	uint64_t stub_interp, stub_light, stub_fault, stub_link_memory;
+	uint32_t fault_block;      /* of a host fault, and its instruction */
+	unsigned fault_insn;
+	bool fault_in_memory;      /* guest flags are in vcpu.status */
+	uint8_t *xsave;            /* an XSAVE area, when spilling */
+	uint32_t xsave_size;
+	uint64_t xsave_mask;
+	uint32_t xsave_at[8];      /* offsets of components 0..7 */
+	bool bmi2;
+	uint64_t stat[STAT_COUNT];
+	struct translation *translation;
+};
+
+static inline struct bt *bt_of(const struct vcpu *v)
+{
+	return (struct bt *)(uintptr_t)v->engine_area;
+}
+
+/* Displacements from GS:0. */
+#define G(field) offsetof(struct vcpu, field)
+#define GB(field) (offsetof(struct vcpu, engine_area) + offsetof(struct bt, field))
+
+static inline bool assist(const struct bt *bt, enum engine_assist a)
+{
+	return !(bt->config->assists_off >> a & 1);
+}
+
+/* cache.c */
+int cache_new(struct bt *bt, struct err *err) must_check;
+void cache_free(struct bt *bt);
+struct block *cache_block(const struct bt *bt, uint32_t id);
+uint64_t cache_exec(const struct bt *bt, uint32_t code_off); /* where the code at this offset runs */
+bool cache_contains(const struct bt *bt, uint64_t host);
+/* Room for the stubs, at the cache's beginning, never evicted. */
+void cache_stub_room(struct bt *bt, struct emitter *e);
+/* Makes a block of a draft; evicts what is in the way. NULL: it is larger than any room. */
+struct block *cache_commit(struct bt *bt, const struct draft *d);
+struct block *cache_find(struct bt *bt, uint64_t gpa, uint64_t va, uint32_t mode);
+/* The block whose code a host address lies in, and its instruction; NULL: none. */
+struct block *cache_block_at(struct bt *bt, uint64_t host, unsigned *insn);
+void cache_chain(struct bt *bt, struct block *b, unsigned exit, struct block *to, enum block_entry entry);
+void cache_wrote(struct bt *bt, uint64_t gpa, uint64_t len);
+void cache_drop_all(struct bt *bt);
+void cache_unchain_cross_page(struct bt *bt);
+
+/* translate.c */
+int translation_new(struct bt *bt, struct err *err) must_check;
+void translation_free(struct bt *bt);
+struct block *translate(struct bt *bt, uint64_t va, uint64_t gpa, const uint8_t *bytes, uint32_t mode);
+
+/* stubs.c */
+void stubs_make(struct bt *bt);
+
+/* fpu.c */
+int fpu_init(struct bt *bt, struct err *err) must_check;
+void fpu_fini(struct bt *bt);
+void fpu_spill(struct vcpu *v);
+void fpu_load(struct bt *bt);
+
+/*
+ * run.c: what stubs call, with all guest state in the vCPU. arg: block id in the upper half, and what translate.c
+ * says. Each returns the host address to go on at.
+ */
+uint64_t bt_link(struct vcpu *v, uint64_t arg, uint64_t unused);
+uint64_t bt_poll(struct vcpu *v, uint64_t arg, uint64_t unused);
+uint64_t bt_slow(struct vcpu *v, uint64_t arg, uint64_t va);
+uint64_t bt_slow_stack(struct vcpu *v, uint64_t arg, uint64_t va);
+uint64_t bt_interp(struct vcpu *v, uint64_t arg, uint64_t unused);
+uint64_t bt_light(struct vcpu *v, uint64_t arg, uint64_t unused);
+uint64_t bt_host_fault(struct vcpu *v, uint64_t unused, uint64_t unused2);
+
+#endif

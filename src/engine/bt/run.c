@@ -1,0 +1,636 @@
+/*
+ * The run loop, the dispatcher, and what stubs call.
+ *
+ * run() enters translated code, which returns only when something other than running the next block is to be done: a
+ * request, a mode that is not translated, single-stepping. Between blocks that are not chained, stubs call the dispatcher
+ * here, on the host stack below run()'s frame. A guest fault unwinds to run() (fault_jmp), wherever it was raised.
+ */
+#include <asm/prctl.h>
+#include <errno.h>
+#include <stdio.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/light.h"
+#include "engine/bt/bt.h"
+#include "engine/bt/internal.h"
+
+#define NO_RIP (~0ULL)
+#define NO_BUDGET (~0ULL)
+#define PAGE_MASK 0xfffULL
+
+/* Where a block is now, and its instruction at guest_off. */
+static void set_rip(struct vcpu *v, const struct block *b, unsigned guest_off)
+{
+	struct bt *bt = bt_of(v);
+
+	if ((b->mode & MODE_MMU) == MMU_USER)
+		v->rip = bt->page_va + (b->gpa & PAGE_MASK) + guest_off;
+	else
+		v->rip = b->va + guest_off;
+}
+
+/* What translation depends on besides the code: struct bt.mode_flags, without the MMU mode. */
+static uint32_t control_flags(const struct vcpu *v)
+{
+	uint32_t f = 0;
+
+	if (!(v->cr0 & (CR0_EM | CR0_TS)))
+		f |= MODE_X87;
+	if (!(v->cr0 & CR0_TS) || !(v->cr0 & CR0_MP))
+		f |= MODE_WAIT;
+	if (!(v->cr0 & (CR0_EM | CR0_TS)) && (v->cr4 & CR4_OSFXSR))
+		f |= MODE_SSE;
+	if (!(v->cr0 & CR0_TS) && (v->cr4 & CR4_OSXSAVE) && (v->xcr0 & XCR0_AVX))
+		f |= MODE_AVX;
+	if ((f & MODE_AVX) && (v->xcr0 & XCR0_OPMASK) && (v->xcr0 & XCR0_ZMM_HI256) && (v->xcr0 & XCR0_HI16_ZMM))
+		f |= MODE_AVX512;
+	return f;
+}
+
+static void update_flags(struct bt *bt)
+{
+	const struct vcpu *v = bt->v;
+	uint64_t basis[3] = {v->cr0, v->cr4, v->xcr0};
+
+	if (bt->flags_basis[0] == basis[0] && bt->flags_basis[1] == basis[1] && bt->flags_basis[2] == basis[2])
+		return;
+	memcpy(bt->flags_basis, basis, sizeof(basis));
+	bt->mode_flags = control_flags(v) | (bt->single ? MODE_SINGLE : 0);
+}
+
+/* A key for jump-table entries of this code space and these flags. Sixteen bits that no canonical address has. */
+static void new_key(struct bt *bt, unsigned mmu_mode, uint64_t space)
+{
+	struct key_slot *s = &bt->keys[(space * 3 + mmu_mode + bt->mode_flags) % KEY_SLOTS];
+
+	if (s->space != space || s->mmu_mode != mmu_mode || s->flags != bt->mode_flags || !s->key) {
+		if (++bt->last_key == 0) {
+			/* All have been used: old entries must not come to life again. */
+			memset(bt->jump, 0, sizeof(bt->jump));
+			memset(bt->keys, 0, sizeof(bt->keys));
+			memset(bt->key, 0, sizeof(bt->key));
+			memset(bt->space_of_key, 0xff, sizeof(bt->space_of_key));
+			bt->last_key = 1;
+		}
+		*s = (struct key_slot){.space = space, .flags = bt->mode_flags, .mmu_mode = (uint8_t)mmu_mode,
+				       .key = bt->last_key};
+		bt->stat[STAT_NEW_KEYS]++;
+	}
+	bt->key[mmu_mode] = (uint64_t)s->key << 48;
+	bt->space_of_key[mmu_mode] = space;
+	bt->flags_of_key[mmu_mode] = bt->mode_flags;
+}
+
+/* Before translated code runs: the keys of all modes, since it changes modes by itself. */
+static void update_keys(struct bt *bt)
+{
+	const struct mmu *m = &bt->v->mmu;
+
+	if (unlikely(m->code_space[1] != bt->chained_space)) {
+		cache_unchain_cross_page(bt);
+		bt->chained_space = m->code_space[1];
+	}
+	for (unsigned mode = 0; mode < MMU_MODES; mode++) {
+		uint64_t space = m->code_space[mode != MMU_USER];
+
+		while (unlikely(bt->space_of_key[mode] != space || bt->flags_of_key[mode] != bt->mode_flags))
+			new_key(bt, mode, space);
+	}
+}
+
+/* All that must hold before translated code goes on. */
+static uint64_t resume(struct bt *bt, uint64_t host)
+{
+	if (unlikely(!bt->v->fpu_live))
+		fpu_load(bt);
+	update_flags(bt);
+	update_keys(bt);
+	return host;
+}
+
+static bool must_step(const struct bt *bt)
+{
+	const struct vcpu *v = bt->v;
+
+	return (v->sys_flags & FLAG_TF) || (v->dr7 & 0xff) || v->align_check || v->cpl == 1 || v->cpl == 2;
+}
+
+/* Whether run() must have a look before the next instruction. */
+static bool needs_attention(struct bt *bt)
+{
+	struct vcpu *v = bt->v;
+
+	if (unlikely(v->poll)) {
+		v->poll = 0;
+		if (v->request)
+			return true;
+	}
+	return v->pending_db || v->halted || v->wait_sipi || v->mode != X86_MODE_64 || must_step(bt) || bt->failed ||
+	       ((v->request & ~(uint32_t)CPU_REQ_INTR) || ((v->request & CPU_REQ_INTR) && (v->sys_flags & FLAG_IF)));
+}
+
+/* Guest-physical address of the code at RIP. Raises the faults of fetching. */
+static uint64_t fetch_gpa(struct vcpu *v)
+{
+	unsigned mode = v->cpl == 3 ? MMU_USER : MMU_KERNEL;
+	const struct tlb_entry *e = &v->mmu.fetch[mode][tlb_index(v->rip)];
+	struct mmu_result r;
+
+	if (likely(e->tag == (v->rip & ~PAGE_MASK)))
+		return e->host + (v->rip & PAGE_MASK);
+	if (!canonical(v->rip))
+		cpu_gp(v);
+	if (!mmu_translate(&v->mmu, v->rip, MMU_FETCH, mode, &r))
+		cpu_raise_page_fault(v, v->rip, r.error);
+	return r.gpa.v;
+}
+
+/* Marks what may be translated at gpa, before its bytes are read: see mem.c. */
+static void mark(struct bt *bt, uint64_t gpa)
+{
+	struct guest_mem *m = bt->v->mem;
+	uint64_t room = GUEST_PAGE_SIZE - (gpa & PAGE_MASK);
+	bool first = !guest_code_lines(m, GPA(gpa));
+
+	guest_code_mark(m, GPA(gpa), min_u64(room, MAX_INSNS * X86_INSN_MAX));
+	if (first)
+		mmu_protect_code(&bt->v->mmu, GPA(align_down(gpa, GUEST_PAGE_SIZE)));
+}
+
+static void trace(struct bt *bt, const struct block *b, const uint8_t *bytes)
+{
+	struct engine_block e = {.rip = bt->v->rip, .gpa = b->gpa, .cpl = bt->v->cpl, .n_insns = b->n_insns,
+				 .guest = bytes, .n_guest = b->len,
+				 .host = (const uint8_t *)cache_exec(bt, b->code), .n_host = b->code_len,
+				 .insn = b->insn};
+
+	bt->config->translated(bt->config->ctx, &e);
+}
+
+static struct block *find_block(struct bt *bt, uint32_t extra_mode)
+{
+	struct vcpu *v = bt->v;
+	uint64_t gpa = fetch_gpa(v);
+	uint32_t mode = bt->mode_flags | v->mmu_mode | extra_mode;
+	uint64_t va = v->mmu_mode == MMU_USER ? gpa & PAGE_MASK : v->rip;
+	struct block *b = cache_find(bt, gpa, va, mode);
+	const uint8_t *bytes;
+
+	if (likely(b))
+		return b;
+	bytes = guest_ptr(v->mem, GPA(gpa), 1);
+	if (!bytes)
+		return NULL; /* code in device memory: the interpreter's */
+	cpu_fpu_spill(v);
+	mark(bt, gpa);
+	b = translate(bt, va, gpa, bytes, mode);
+	if (b && bt->config->translated)
+		trace(bt, b, bytes);
+	return b;
+}
+
+/* The interpreter executes one instruction. */
+static void interpret(struct bt *bt)
+{
+	bt->stat[STAT_INTERP]++;
+	interp_one(bt->interp);
+	if (unlikely(interp_failed(bt->interp)))
+		bt->failed = true;
+}
+
+static bool flush_for_stress(struct bt *bt)
+{
+	uint32_t every = bt->config->stress.flush_blocks;
+
+	return every && bt->flush_countdown-- == 0 && (bt->flush_countdown = every - 1, true);
+}
+
+/*
+ * Where to go on for RIP: a block's body, or stub_leave. *found: the block. The guest's status flags are in vcpu.status.
+ */
+static uint64_t dispatch_to(struct bt *bt, struct block **found, uint32_t extra_mode)
+{
+	struct vcpu *v = bt->v;
+	struct block *b;
+
+	*found = NULL;
+	for (;;) {
+		if (unlikely(needs_attention(bt)))
+			return bt->stub_leave;
+		if (unlikely(bt->budget != NO_BUDGET)) {
+			if (!bt->budget)
+				return bt->stub_leave;
+			bt->budget--;
+		}
+		if (unlikely(flush_for_stress(bt)))
+			mmu_flush_all(&v->mmu);
+		v->sys_flags &= ~(uint32_t)FLAG_RF;
+		v->inhibit_rip = NO_RIP;
+		update_flags(bt);
+		bt->stat[STAT_DISPATCHES]++;
+		b = find_block(bt, extra_mode);
+		if (likely(b))
+			break;
+		interpret(bt);
+	}
+	bt->page_va = v->rip & ~PAGE_MASK;
+	*found = b;
+	return resume(bt, cache_exec(bt, b->code + b->entry[ENTRY_BODY]));
+}
+
+static uint64_t dispatch(struct bt *bt)
+{
+	struct block *b;
+
+	return dispatch_to(bt, &b, 0);
+}
+
+/* The same after an indirect jump (or one that leaves the page): later ones find the block in the jump table. */
+static uint64_t dispatch_jump(struct bt *bt)
+{
+	uint64_t va = bt->v->rip, host;
+	struct block *b;
+
+	host = dispatch_to(bt, &b, 0);
+	if (b && bt->v->rip == va && !(b->mode & MODE_SINGLE)) {
+		uint64_t key = va + bt->key[b->mode & MODE_MMU];
+
+		bt->jump[va & (JUMP_SLOTS - 1)] =
+			(struct jump){.key = key, .host = cache_exec(bt, b->code + b->entry[ENTRY_POLL])};
+	}
+	return host;
+}
+
+static struct block *block_of(struct bt *bt, uint64_t arg)
+{
+	return cache_block(bt, (uint32_t)(arg >> 32));
+}
+
+/* Chained or not, an exit of a page in user mode goes by the jump table. */
+static bool may_chain(const struct bt *bt, const struct block *b, const struct block_exit *x)
+{
+	if (!assist(bt, ASSIST_CHAIN) || (b->mode & MODE_SINGLE))
+		return false;
+	return x->in_page || (b->mode & MODE_MMU) != MMU_USER;
+}
+
+/* Backward jumps go by the target's poll, so that no loop runs without one. */
+static enum block_entry entry_for(const struct block_exit *x, bool backward)
+{
+	if (x->entry == ENTRY_FLAGS)
+		return backward ? ENTRY_POLL : ENTRY_FLAGS;
+	return backward ? ENTRY_BACK : ENTRY_BODY;
+}
+
+/* A direct jump that is not chained. arg: exit. */
+uint64_t bt_link(struct vcpu *v, uint64_t arg, uint64_t unused)
+{
+	struct bt *bt = bt_of(v);
+	struct block *b = block_of(bt, arg), *to;
+	struct block_exit *x = &b->exit[(uint32_t)arg];
+	uint64_t changes = bt->stat[STAT_EVICTED] + bt->stat[STAT_INVALIDATED];
+	uint64_t from = (b->mode & MODE_MMU) == MMU_USER ? bt->page_va + (b->gpa & PAGE_MASK) : b->va, host;
+	bool user = (b->mode & MODE_MMU) == MMU_USER;
+
+	(void)unused;
+	bt->stat[STAT_LINK_EXITS]++;
+	v->rip = x->va + (user ? bt->page_va : 0);
+	if (!may_chain(bt, b, x))
+		return dispatch_jump(bt);
+	to = NULL;
+	host = dispatch_to(bt, &to, 0);
+	if (to && changes == bt->stat[STAT_EVICTED] + bt->stat[STAT_INVALIDATED] && !b->dead &&
+	    v->rip == x->va + (user ? bt->page_va : 0))
+		cache_chain(bt, b, (uint32_t)arg, to, entry_for(x, v->rip <= from + b->len));
+	return host;
+}
+
+/* A poll found something. */
+uint64_t bt_poll(struct vcpu *v, uint64_t arg, uint64_t unused)
+{
+	struct bt *bt = bt_of(v);
+
+	(void)unused;
+	bt->stat[STAT_POLLS]++;
+	set_rip(v, block_of(bt, arg), 0);
+	return dispatch(bt);
+}
+
+/* An instruction that is not translated, or an indirect jump whose target is not in the table. arg: instruction */
+uint64_t bt_interp(struct vcpu *v, uint64_t arg, uint64_t unused)
+{
+	struct bt *bt = bt_of(v);
+	struct block *b = block_of(bt, arg);
+
+	(void)unused;
+	set_rip(v, b, b->insn[(uint32_t)arg].guest_off);
+	interpret(bt);
+	return dispatch_jump(bt);
+}
+
+uint64_t bt_light(struct vcpu *v, uint64_t arg, uint64_t unused)
+{
+	return bt_interp(v, arg, unused);
+}
+
+/* A probe failed for the linear address va. arg: see translate.c, slow_site(). */
+static uint64_t slow(struct vcpu *v, uint64_t arg, uint64_t va, bool stack)
+{
+	struct bt *bt = bt_of(v);
+	struct block *b = block_of(bt, arg);
+	bool write = arg & 1, group = arg & 2;
+	unsigned size = (arg >> 2 & 0xff) + 1, i = arg >> 10 & 0x3f, mode = b->mode & MODE_MMU;
+	enum mmu_access access = write ? MMU_WRITE : MMU_READ;
+	bool crosses = (va & PAGE_MASK) + size > GUEST_PAGE_SIZE;
+	struct block *to;
+
+	bt->stat[STAT_SLOW]++;
+	if (!crosses && !bt->config->stress.slow_memory && assist(bt, ASSIST_TLB)) {
+		bool ok = stack ? mmu_fill_stack(&v->mmu, va, mode) : false;
+
+		if (!ok)
+			ok = mmu_refill(&v->mmu, va, stack ? MMU_WRITE : access, mode) &&
+			     (!stack || mmu_fill_stack(&v->mmu, va, mode));
+		if (ok)
+			return resume(bt, cache_exec(bt, b->code + (uint32_t)(arg >> 16 & 0xffff)));
+	}
+	set_rip(v, b, b->insn[i].guest_off);
+	if (group) { /* each access of the group for itself, from here on in this block */
+		bt->stat[STAT_CROSSING]++;
+		return dispatch_to(bt, &to, MODE_NO_GROUP);
+	}
+	bt->stat[STAT_SLOW_INTERP]++;
+	interpret(bt);
+	return dispatch(bt);
+}
+
+uint64_t bt_slow(struct vcpu *v, uint64_t arg, uint64_t va)
+{
+	return slow(v, arg, va, false);
+}
+
+uint64_t bt_slow_stack(struct vcpu *v, uint64_t arg, uint64_t va)
+{
+	return slow(v, arg, va, true);
+}
+
+/* After a host fault: the interpreter executes the instruction, and raises what the guest must see. */
+uint64_t bt_host_fault(struct vcpu *v, uint64_t unused, uint64_t unused2)
+{
+	struct bt *bt = bt_of(v);
+	struct block *b = cache_block(bt, bt->fault_block);
+
+	(void)unused;
+	(void)unused2;
+	bt->stat[STAT_HOST_FAULTS]++;
+	set_rip(v, b, b->insn[bt->fault_insn].guest_off);
+	interpret(bt);
+	return dispatch(bt);
+}
+
+/* interp.h's hook: a host fault signal in translated code. Runs on the alternate signal stack. */
+static bool on_host_fault(void *ctx, int sig, siginfo_t *info, void *ucontext)
+{
+	static const uint8_t reg_of[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI,
+					   REG_R8, REG_R9, REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15};
+	struct bt *bt = ctx;
+	struct vcpu *v = bt->v;
+	greg_t *r = ((ucontext_t *)ucontext)->uc_mcontext.gregs;
+	const struct block *b;
+
+	(void)sig;
+	(void)info;
+	if (!cache_contains(bt, (uint64_t)r[REG_RIP]))
+		return false;
+	b = cache_block_at(bt, (uint64_t)r[REG_RIP], &bt->fault_insn);
+	if (!b)
+		return false;
+	bt->fault_block = b->id;
+	for (unsigned i = 0; i < 16; i++)
+		if (i != R_10 && i != R_11)
+			v->gpr[i] = (uint64_t)r[reg_of[i]];
+	if (!(b->mem_flags >> bt->fault_insn & 1)) {
+		uint64_t f = (uint64_t)r[REG_EFL];
+
+		v->status = (uint16_t)((f & (FLAG_STATUS & 0xff)) << 8 | (f >> 11 & 1));
+	}
+	r[REG_EFL] &= ~(greg_t)(FLAG_DF | FLAG_AC | FLAG_TF);
+	r[REG_RIP] = (greg_t)bt->stub_fault;
+	return true;
+}
+
+/* Attention: what needs_attention() saw. false: leave run() with *exit. */
+static bool attend(struct bt *bt, enum run_exit *exit)
+{
+	struct vcpu *v = bt->v;
+	bool stop = false;
+
+	if (bt->failed) {
+		*exit = RUN_ERROR;
+		return false;
+	}
+	if (!bt->budget) {
+		*exit = RUN_BUDGET;
+		return false;
+	}
+	if (!v->request && !v->pending_db && !v->halted && !v->wait_sipi)
+		return true;
+	v->poll = 0;
+	if (!cpu_take_pending(v, &stop)) {
+		*exit = RUN_SHUTDOWN;
+		return false;
+	}
+	if (stop || v->halted || v->wait_sipi) {
+		*exit = stop ? RUN_STOP : RUN_HALT;
+		return false;
+	}
+	return true;
+}
+
+static enum run_exit loop(struct bt *bt)
+{
+	struct vcpu *v = bt->v;
+	void (*enter)(uint64_t host) = (void (*)(uint64_t))(uintptr_t)bt->stub_enter;
+	enum run_exit exit = RUN_STOP;
+	uint64_t host;
+
+	while (attend(bt, &exit)) {
+		bool shadow = v->request && v->rip == v->inhibit_rip;
+
+		if (v->mode != X86_MODE_64 || must_step(bt) || shadow) {
+			if (!bt->budget)
+				return RUN_BUDGET;
+			if (bt->budget != NO_BUDGET)
+				bt->budget--;
+			interpret(bt);
+			continue;
+		}
+		host = dispatch(bt);
+		if (host != bt->stub_leave)
+			enter(host);
+		else if (!bt->budget)
+			return RUN_BUDGET;
+	}
+	return exit;
+}
+
+/* Apart from run(): a function that sets a jump target must not hold variables that it changes. */
+static enum run_exit run_with_faults(struct bt *bt)
+{
+	struct vcpu *v = bt->v;
+
+	if (_setjmp(v->fault_jmp)) {
+		struct cpu_event e = v->event;
+
+		bt->stat[STAT_FAULTS]++;
+		if (must_step(bt))
+			interp_faulted(bt->interp, &e);
+		if (!cpu_deliver(v, &e))
+			return RUN_SHUTDOWN;
+	}
+	return loop(bt);
+}
+
+static enum run_exit run(struct vcpu *v, uint64_t max_insns)
+{
+	struct bt *bt = bt_of(v);
+	enum run_exit exit;
+
+	bt->budget = max_insns ? max_insns : NO_BUDGET;
+	bt->single = max_insns || bt->config->stress.one_insn;
+	bt->flags_basis[0] = ~0ULL; /* single may have changed */
+	/* The C library has no use for GS. */
+	if (syscall(SYS_arch_prctl, ARCH_SET_GS, v) || interp_enter(bt->interp)) {
+		snprintf(v->stop_reason, sizeof(v->stop_reason), "the host refuses a GS base or a signal stack");
+		return RUN_ERROR;
+	}
+	exit = run_with_faults(bt);
+	cpu_fpu_spill(v);
+	interp_leave(bt->interp);
+	return exit;
+}
+
+static void on_wrote(void *ctx, gpa_t gpa, uint64_t len)
+{
+	struct bt *bt = ctx;
+
+	cache_wrote(bt, gpa.v, len);
+}
+
+static void vcpu_fini(struct vcpu *v)
+{
+	struct bt *bt = bt_of(v);
+
+	if (!bt->v)
+		return;
+	guest_mem_unwatch_code(v->mem, bt);
+	interp_free(bt->interp);
+	fpu_fini(bt);
+	cache_free(bt);
+	translation_free(bt);
+	bt->v = NULL;
+}
+
+static int start(struct bt *bt, struct err *err)
+{
+	struct code_watcher w = {.wrote = on_wrote, .ctx = bt};
+	int rc = fpu_init(bt, err);
+
+	if (!rc)
+		rc = cache_new(bt, err);
+	if (!rc)
+		rc = translation_new(bt, err);
+	if (!rc)
+		rc = interp_new(&bt->interp, bt->v, err);
+	if (!rc && guest_mem_watch_code(bt->v->mem, &w))
+		rc = err_set(err, ENOSPC, "too many watchers of guest code");
+	return rc;
+}
+
+static const struct engine_config default_config = {.cache_bytes = ENGINE_CACHE_DEFAULT};
+
+static int vcpu_init(struct vcpu *v, struct err *err)
+{
+	struct bt *bt = bt_of(v);
+	int rc;
+
+	_Static_assert(sizeof(struct bt) <= CPU_ENGINE_AREA, "struct bt must fit its place in struct vcpu");
+	bt->v = v;
+	bt->config = v->config ? v->config : &default_config;
+	memset(bt->space_of_key, 0xff, sizeof(bt->space_of_key));
+	rc = light_code ? start(bt, err) : err_set(err, ENOTSUP, "a build with a sanitizer cannot run the translator");
+	if (rc) {
+		vcpu_fini(v);
+		return rc;
+	}
+	stubs_make(bt);
+	interp_set_fault_hook(bt->interp, on_host_fault, bt);
+	v->fpu_spill = fpu_spill;
+	v->engine_state = bt;
+	return 0;
+}
+
+static bool usable(struct err *why)
+{
+	if (!interp_usable(why))
+		return false;
+	if (!light_code) {
+		err_set(why, ENOTSUP, "built with a sanitizer, whose code uses the registers that hold guest state");
+		return false;
+	}
+	err_set(why, 0, "translates 64-bit code; needs nothing but executable memory, which this host gives");
+	return true;
+}
+
+static const struct {
+	const char *name, *text, *unit;
+} counters_of[STAT_COUNT] = {
+	[STAT_BLOCKS] = {"blocks", "blocks translated", ""},
+	[STAT_INSNS] = {"block_insns", "instructions translated", ""},
+	[STAT_BYTES_IN] = {"bytes_in", "guest code translated", "bytes"},
+	[STAT_BYTES_OUT] = {"bytes_out", "translated code", "bytes"},
+	[STAT_LINKS] = {"links", "jumps chained", ""},
+	[STAT_LINK_EXITS] = {"link_exits", "exits: direct jump not chained", ""},
+	[STAT_DISPATCHES] = {"dispatches", "blocks dispatched", ""},
+	[STAT_SLOW] = {"slow", "exits: TLB probe failed", ""},
+	[STAT_SLOW_INTERP] = {"slow_interp", "accesses by the interpreter", ""},
+	[STAT_CROSSING] = {"group_misses", "groups taken apart", ""},
+	[STAT_INTERP] = {"interpreted", "instructions interpreted", ""},
+	[STAT_LIGHT] = {"light", "instructions by light calls", ""},
+	[STAT_POLLS] = {"polls", "exits: poll", ""},
+	[STAT_FAULTS] = {"faults", "guest faults", ""},
+	[STAT_HOST_FAULTS] = {"host_faults", "host faults in translated code", ""},
+	[STAT_INVALIDATED] = {"invalidated", "blocks invalidated by writes", ""},
+	[STAT_EVICTED] = {"evicted", "blocks evicted", ""},
+	[STAT_SPILLS] = {"fpu_spills", "vector state spilled", ""},
+	[STAT_NEW_KEYS] = {"keys", "jump table keys", ""},
+	[STAT_TRANSLATION] = {"translation", "time in translation", "tsc"},
+};
+
+static unsigned counters(const struct vcpu *v, struct engine_counter *out, unsigned max)
+{
+	const struct bt *bt = bt_of(v);
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < STAT_COUNT; i++) {
+		if (!counters_of[i].name)
+			continue;
+		if (n < max)
+			out[n] = (struct engine_counter){counters_of[i].name, counters_of[i].text, counters_of[i].unit,
+							 bt->stat[i]};
+		n++;
+	}
+	return n;
+}
+
+const struct engine_ops bt_engine = {
+	.name = "bt",
+	.description = "binary translator: 64-bit code at close to the speed of the hardware",
+	.usable = usable,
+	.vcpu_init = vcpu_init,
+	.vcpu_fini = vcpu_fini,
+	.run = run,
+	.counters = counters,
+	.uses_config = true,
+};

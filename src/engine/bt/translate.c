@@ -1,0 +1,991 @@
+/*
+ * The translator: emits host code for a block of guest instructions. internal.h has the theory.
+ *
+ * Scratch registers: R10 holds an address, R11 everything else. Between instructions R11 is free, and R10 may hold the
+ * host address of the current group. Everything that may destroy the host's flags is preceded by clobber_flags().
+ */
+#include <errno.h>
+#include <sys/mman.h>
+
+#include "engine/bt/translate.h"
+
+#define PAGE_MASK 0xfffULL
+#define MAX_HULL 256
+
+/* Jumps to a fixed place in the cache, from code that may still move. */
+static void fixup(struct translation *t, uint32_t field, uint64_t host)
+{
+	struct draft *d = &t->draft;
+
+	if (d->n_fixups < MAX_FIXUPS)
+		d->fixup[d->n_fixups++] = (struct fixup){.field = field, .host = host};
+	else
+		d->e.p = d->e.end; /* full */
+}
+
+static void jmp_stub(struct translation *t, uint64_t stub)
+{
+	fixup(t, emit_jmp(&t->draft.e), stub);
+}
+
+/* Flags */
+
+static void save_flags(struct emitter *e)
+{
+	emit_mov(e, R_11, R_AX);
+	emit8(e, 0x9f); /* lahf */
+	emit8(e, 0x0f), emit8(e, 0x90), emit8(e, 0xc0); /* seto al */
+	emit8(e, 0x65), emit8(e, 0x66), emit8(e, 0x89), emit8(e, 0x04), emit8(e, 0x25);
+	emit32(e, G(status)); /* mov gs:[status], ax */
+	emit_mov(e, R_AX, R_11);
+}
+
+static void load_flags(struct emitter *e)
+{
+	emit_mov(e, R_11, R_AX);
+	emit_rg(e, OP_MOVZX16, 0, R_AX, G(status));
+	emit8(e, 0x04), emit8(e, 0x7f); /* add al, 7f: OF from bit 0 */
+	emit8(e, 0x9e);                 /* sahf */
+	emit_mov(e, R_AX, R_11);
+}
+
+/* The host's flags are about to be destroyed. Uses R11. */
+static void clobber_flags(struct translation *t, bool live)
+{
+	if (live && t->flags == FLAGS_HOST)
+		save_flags(&t->draft.e);
+	t->flags = FLAGS_MEMORY;
+}
+
+static void flags_to_memory(struct translation *t)
+{
+	if (t->flags == FLAGS_HOST) {
+		save_flags(&t->draft.e);
+		t->flags = FLAGS_BOTH;
+	}
+}
+
+static void flags_to_host(struct translation *t)
+{
+	if (t->flags == FLAGS_MEMORY) {
+		load_flags(&t->draft.e);
+		t->flags = FLAGS_BOTH;
+	}
+}
+
+/* What is wanted of the flags before instruction g: what it reads and what passes it by. */
+static bool wanted_before(const struct guest_insn *g)
+{
+	return ((g->live & ~g->writes) | g->reads) || g->kind == KIND_INTERP || g->kind == KIND_LIGHT;
+}
+
+/* Addresses */
+
+/* Distance of the instruction's page offset, plus add, from the page that the block is in. */
+static int64_t page_offset(const struct translation *t, int64_t add)
+{
+	return (int64_t)(t->gpa & PAGE_MASK) + add;
+}
+
+/* dst = linear address of the block's first byte plus `off` */
+static void emit_code_address(struct translation *t, unsigned dst, int64_t off)
+{
+	struct emitter *e = &t->draft.e;
+
+	if (!t->user) {
+		emit_mov_ri(e, dst, t->va + (uint64_t)off);
+		return;
+	}
+	emit_rg(e, OP_MOV_RM, 1, dst, GB(page_va));
+	emit_rm(e, OP_LEA, 1, dst, dst, (int32_t)page_offset(t, off));
+}
+
+static unsigned address_register(struct emitter *e, unsigned r)
+{
+	if (r == R_10 || r == R_11)
+		emit_rg(e, OP_MOV_RM, 1, r, G(gpr) + r * 8);
+	return r;
+}
+
+/* lea dst, [base + index << scale + disp]; with 32-bit truncation when !w */
+static void emit_lea(struct emitter *e, unsigned w, unsigned dst, unsigned base, unsigned index, unsigned scale, int32_t disp)
+{
+	bool has_index = index < 16;
+
+	if (base >= 16 && !has_index) {
+		emit_mov_ri(e, dst, w ? (uint64_t)(int64_t)disp : (uint32_t)disp);
+		return;
+	}
+	if (!has_index) {
+		emit_rm(e, OP_LEA, w, dst, base, disp);
+		return;
+	}
+	emit_rex_op(e, OP_LEA, w, dst, index, base < 16 ? base : 0);
+	if (base >= 16) {
+		emit_modrm(e, 0, dst, 4);
+		emit8(e, scale << 6 | (index & 7) << 3 | 5);
+	} else {
+		emit_modrm(e, 2, dst, 4);
+		emit8(e, scale << 6 | (index & 7) << 3 | (base & 7));
+	}
+	emit32(e, (uint32_t)disp);
+}
+
+/* R10 = linear address of an operand with displacement `at` (as struct access counts it). Keeps flags; uses R11. */
+static void emit_linear(struct translation *t, const struct access *a, int64_t at)
+{
+	struct emitter *e = &t->draft.e;
+	int32_t disp = (int32_t)(a->base == R_SP ? at - t->insn[t->i].rsp_at : at);
+
+	if (a->base == EA_RIP) {
+		emit_code_address(t, R_10, at);
+	} else {
+		unsigned base = a->base, index = a->index;
+
+		if (base < 16)
+			address_register(e, base);
+		if (index < 16 && index != base)
+			address_register(e, index);
+		if (a->seg >= S_FS && base >= 16 && index >= 16 && a->addr_size == 8) {
+			emit_rg(e, OP_MOV_RM, 1, R_10, G(seg) + a->seg * sizeof(struct segment) +
+				offsetof(struct segment, base));
+			if (disp)
+				emit_rm(e, OP_LEA, 1, R_10, R_10, disp);
+			return;
+		}
+		emit_lea(e, a->addr_size == 8, R_10, base, index, a->scale, disp);
+	}
+	if (a->seg < S_FS)
+		return;
+	emit_rg(e, OP_MOV_RM, 1, R_11, G(seg) + a->seg * sizeof(struct segment) + offsetof(struct segment, base));
+	emit_lea(e, 1, R_10, R_10, R_11, 0, 0);
+}
+
+/* Probes */
+
+static void slow_site(struct translation *t, uint32_t field, bool stack, bool write, bool group, unsigned size)
+{
+	struct slow_site *s = &t->slow[t->n_slow];
+
+	if (t->n_slow == MAX_SLOW_SITES) {
+		t->draft.e.p = t->draft.e.end;
+		return;
+	}
+	t->n_slow++;
+	/* 31:16 where to retry, 15:10 instruction, 9:2 size - 1, 1 group, 0 write */
+	s->arg = t->retry << 16 | t->i << 10 | (size - 1) << 2 | (unsigned)group << 1 | write;
+	s->field = field;
+	s->stack = stack;
+	s->write = write;
+}
+
+/* R10: linear address, becomes the host address. Destroys flags and (not for the stack) R11. */
+static void emit_probe(struct translation *t, unsigned size, bool write, bool stack, bool group)
+{
+	struct emitter *e = &t->draft.e;
+	size_t table = write ? G(mmu.write) : G(mmu.read);
+	const struct bt *bt = t->bt;
+
+	table += t->mmu_mode * sizeof(bt->v->mmu.read[0]);
+	if (!assist(bt, ASSIST_TLB) || bt->config->stress.slow_memory) {
+		/* As if nothing ever hit: the address is what the stub would have restored. */
+		slow_site(t, emit_jmp(e), false, write, group, size);
+		t->slow[t->n_slow - 1].stack = stack;
+		return;
+	}
+	if (stack) {
+		emit_rg(e, OP_SUB_RM, 1, R_10, G(mmu.stack) + t->mmu_mode * sizeof(struct tlb_entry) +
+			offsetof(struct tlb_entry, tag));
+		emit_alu_ri(e, ALU_CMP, 1, R_10, (int32_t)(GUEST_PAGE_SIZE - size));
+		slow_site(t, emit_jcc(e, CC_A), true, write, group, size);
+		emit_rg(e, OP_ADD_RM, 1, R_10, G(mmu.stack) + t->mmu_mode * sizeof(struct tlb_entry) +
+			offsetof(struct tlb_entry, host));
+		return;
+	}
+	emit_rr(e, OP_MOV_RM, 0, R_11, R_10);
+	emit_rex_op(e, 0xc1, 0, 0, 0, R_11); /* shr r11d, 8 */
+	emit_modrm(e, 3, 5, R_11);
+	emit8(e, GUEST_PAGE_SHIFT - 4);
+	emit_alu_ri(e, ALU_AND, 0, R_11, (TLB_ENTRIES - 1) << 4);
+	emit_rgb(e, OP_SUB_RM, 1, R_10, R_11, table + offsetof(struct tlb_entry, tag));
+	emit_alu_ri(e, ALU_CMP, 1, R_10, (int32_t)(GUEST_PAGE_SIZE - size));
+	slow_site(t, emit_jcc(e, CC_A), false, write, group, size);
+	emit_rgb(e, OP_ADD_RM, 1, R_10, R_11, table + offsetof(struct tlb_entry, host));
+}
+
+static bool same_key(const struct access *a, const struct access *b)
+{
+	return b->used && a->base == b->base && a->index == b->index && a->scale == b->scale && a->seg == b->seg &&
+	       a->addr_size == b->addr_size && a->base_version == b->base_version &&
+	       a->index_version == b->index_version;
+}
+
+/* Instructions that leave R10 alone when their access belongs to the group. */
+static bool keeps_group(const struct guest_insn *g)
+{
+	switch (g->kind) {
+	case KIND_COPY:
+	case KIND_MEM:
+		return !(g->uses_r10 && g->uses_r11);
+	case KIND_LEA:
+		return g->op.base != R_10 && g->op.index != R_10;
+	case KIND_NOTHING:
+	case KIND_PUSH:
+	case KIND_POP:
+	case KIND_JCC:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/*
+ * The hull of instruction i's access and those that follow with the same key. Past a conditional jump only accesses
+ * that ask no more than those before it.
+ */
+static void find_hull(const struct translation *t, struct group *h)
+{
+	const struct guest_insn *g = &t->insn[t->i];
+	bool may_upgrade = true;
+
+	h->access = g->access;
+	h->lo = g->access.disp;
+	h->hi = g->access.disp + g->access.size;
+	if (t->mode & MODE_NO_GROUP || !assist(t->bt, ASSIST_GROUP) || g->access.addr_size != 8 || !keeps_group(g))
+		return;
+	for (unsigned j = t->i + 1; j < t->n; j++) {
+		const struct guest_insn *o = &t->insn[j];
+		const struct access *a = &o->access;
+		int64_t lo, hi;
+
+		if (a->used) {
+			if (!same_key(&h->access, a))
+				return;
+			lo = a->disp < h->lo ? a->disp : h->lo;
+			hi = a->disp + a->size > h->hi ? a->disp + a->size : h->hi;
+			if (hi - lo > MAX_HULL || (a->write && !h->access.write && !may_upgrade))
+				return;
+			h->lo = lo;
+			h->hi = hi;
+			h->access.write |= a->write;
+		}
+		may_upgrade &= o->kind != KIND_JCC;
+		if (!keeps_group(o))
+			return;
+	}
+}
+
+/*
+ * Makes R10 + the result the host address of the current instruction's access. Probes unless the group covers it.
+ * Flags that are wanted are saved first.
+ */
+static int32_t emit_access(struct translation *t)
+{
+	const struct guest_insn *g = &t->insn[t->i];
+	const struct access *a = &g->access;
+	struct group h = {.valid = false};
+	bool several, stack;
+
+	if (t->group.valid && same_key(&t->group.access, a) && a->disp >= t->group.lo &&
+	    a->disp + a->size <= t->group.hi && (t->group.access.write || !a->write))
+		return (int32_t)(a->disp - t->group.lo);
+	find_hull(t, &h);
+	several = h.lo != a->disp || h.hi != a->disp + a->size || h.access.write != a->write;
+	stack = a->base == R_SP && a->index == EA_NONE && a->seg < S_FS && a->addr_size == 8;
+	clobber_flags(t, wanted_before(g));
+	t->retry = emit_at(&t->draft.e);
+	emit_linear(t, a, h.lo);
+	emit_probe(t, (unsigned)(h.hi - h.lo), h.access.write, stack, several);
+	h.valid = true;
+	t->group = h;
+	return (int32_t)(a->disp - h.lo);
+}
+
+/* Exits */
+
+/* Leads to the stub of a direct jump that is not chained yet. Returns the exit's index. */
+static unsigned add_exit(struct translation *t, int64_t target_off, bool in_page)
+{
+	struct block_exit *x = &t->draft.exit[t->draft.b.n_exits];
+
+	/* Linear address, or for user blocks the offset from the page. */
+	x->va = t->user ? (uint64_t)page_offset(t, target_off) : t->va + (uint64_t)target_off;
+	x->in_page = in_page;
+	x->entry = t->flags == FLAGS_MEMORY ? ENTRY_FLAGS : ENTRY_BODY;
+	return t->draft.b.n_exits++;
+}
+
+static bool target_in_page(const struct translation *t, int64_t target_off)
+{
+	int64_t off = page_offset(t, target_off);
+
+	return off >= 0 && off < (int64_t)GUEST_PAGE_SIZE;
+}
+
+/* The jump-table probe. R10: linear address. Destroys R11 and flags; goes on with R10 + key, R11 = index / 8. */
+static uint32_t emit_lookup(struct translation *t)
+{
+	struct emitter *e = &t->draft.e;
+
+	emit_rr(e, OP_MOVZX16, 0, R_11, R_10);
+	emit_rr(e, OP_ADD_RM, 0, R_11, R_11);
+	emit_rg(e, OP_ADD_RM, 1, R_10, GB(key) + t->mmu_mode * 8);
+	emit_rgi(e, OP_CMP_RM, 1, R_10, R_11, GB(jump) + offsetof(struct jump, key));
+	return emit_jcc(e, CC_NE);
+}
+
+static void emit_set_page(struct translation *t, size_t where) /* from R10 = linear address + key */
+{
+	struct emitter *e = &t->draft.e;
+
+	if (!t->user)
+		return;
+	emit_rg(e, OP_SUB_RM, 1, R_10, GB(key) + t->mmu_mode * 8);
+	emit_alu_ri(e, ALU_AND, 1, R_10, -(int32_t)GUEST_PAGE_SIZE);
+	emit_rg(e, OP_MOV_MR, 1, R_10, where);
+}
+
+/* Out of line, or at the block's end: leaves for target_off with the flags in memory. */
+static void emit_leave_page(struct translation *t, int64_t target_off)
+{
+	struct emitter *e = &t->draft.e;
+	unsigned x;
+	uint32_t miss;
+
+	flags_to_memory(t);
+	t->flags = FLAGS_MEMORY;
+	x = add_exit(t, target_off, false);
+	if (!t->user) {
+		t->draft.exit[x].field = emit_jmp(e);
+		return;
+	}
+	emit_code_address(t, R_10, target_off);
+	if (!assist(t->bt, ASSIST_LOOKUP) || t->mode & MODE_SINGLE) {
+		t->draft.exit[x].field = emit_jmp(e);
+		return;
+	}
+	miss = emit_lookup(t);
+	emit_alu_g32(e, ALU_ADD, 1, GB(page_va),
+		     (int32_t)align_down((uint64_t)page_offset(t, target_off), GUEST_PAGE_SIZE));
+	emit_jmp_gi(e, R_11, GB(jump) + offsetof(struct jump, host));
+	t->draft.exit[x].field = miss;
+}
+
+/* An unconditional direct jump. */
+static void emit_direct(struct translation *t, int64_t target_off)
+{
+	if (target_in_page(t, target_off)) {
+		unsigned x = add_exit(t, target_off, true);
+
+		t->draft.exit[x].field = emit_jmp(&t->draft.e);
+	} else {
+		emit_leave_page(t, target_off);
+	}
+}
+
+/* What follows a probe's failure, a lookup's miss, an instruction for the interpreter: arg and stub. */
+static void emit_stub_call(struct translation *t, uint64_t stub, uint64_t low)
+{
+	struct emitter *e = &t->draft.e;
+
+	emit_rex_op(e, 0xb8 | (R_11 & 7), 1, 0, 0, R_11);
+	emit32(e, (uint32_t)low);
+	/* Above it the block's id, which cache_commit() gives. */
+	if (t->draft.n_ids < MAX_FIXUPS)
+		t->draft.id_field[t->draft.n_ids++] = emit_at(e);
+	else
+		e->p = e->end;
+	emit32(e, 0);
+	jmp_stub(t, stub);
+}
+
+static void emit_interp(struct translation *t)
+{
+	flags_to_memory(t);
+	emit_stub_call(t, t->bt->stub_interp, t->i);
+}
+
+/* Instructions */
+
+static void load_guest(struct emitter *e, unsigned host, unsigned guest)
+{
+	emit_rg(e, OP_MOV_RM, 1, host, G(gpr) + guest * 8);
+}
+
+static void store_guest(struct emitter *e, unsigned host, unsigned guest)
+{
+	emit_rg(e, OP_MOV_MR, 1, host, G(gpr) + guest * 8);
+}
+
+static void note_flags(struct translation *t)
+{
+	if (t->flags == FLAGS_MEMORY)
+		t->draft.b.mem_flags |= BIT(t->i);
+}
+
+/* Flags into the host's if the instruction needs them there, before it runs; and what it makes of them. */
+static void flags_before(struct translation *t, const struct guest_insn *g)
+{
+	if (g->reads || (g->changes_flags && (g->live & ~g->writes)))
+		flags_to_host(t);
+}
+
+static void flags_after(struct translation *t, const struct guest_insn *g)
+{
+	if (g->changes_flags)
+		t->flags = FLAGS_HOST;
+}
+
+static void emit_plain(struct translation *t)
+{
+	struct guest_insn *g = &t->insn[t->i];
+	struct emitter *e = &t->draft.e;
+	bool both = g->uses_r10 && g->uses_r11;
+
+	flags_before(t, g);
+	note_flags(t);
+	if (both) {
+		t->group.valid = false;
+		load_guest(e, R_10, R_10);
+	}
+	if (g->uses_r10 && !both)
+		load_guest(e, R_11, R_10);
+	if (g->uses_r11)
+		load_guest(e, R_11, R_11);
+	emit_copy(e, g, -1, 0, g->uses_r10 && !both);
+	if (g->writes_r10)
+		store_guest(e, both ? R_10 : R_11, R_10);
+	if (g->writes_r11)
+		store_guest(e, R_11, R_11);
+	flags_after(t, g);
+}
+
+/* AH..BH cannot be named beside R10: a low register lends its place for the address. */
+static void emit_high_byte(struct translation *t, const struct guest_insn *g, int32_t disp)
+{
+	static const uint8_t lenders[] = {R_SI, R_DI, R_BX, R_DX};
+	struct emitter *e = &t->draft.e;
+	uint16_t named = g->gpr_written;
+	unsigned r = R_SI;
+
+	for (unsigned i = 0; i < g->insn.z.operand_count; i++)
+		if (g->insn.op[i].type == ZYDIS_OPERAND_TYPE_REGISTER)
+			named |= (uint16_t)(1u << (ZydisRegisterGetId(ZydisRegisterGetLargestEnclosing(
+				ZYDIS_MACHINE_MODE_LONG_64, g->insn.op[i].reg.value)) & 15));
+	for (unsigned i = 0; i < ARRAY_SIZE(lenders); i++)
+		if (!(named >> lenders[i] & 1)) {
+			r = lenders[i];
+			break;
+		}
+	emit_mov(e, R_11, r);
+	emit_mov(e, r, R_10);
+	emit_copy(e, g, (int)r, disp, false);
+	emit_mov(e, r, R_11);
+}
+
+static void emit_with_memory(struct translation *t)
+{
+	struct guest_insn *g = &t->insn[t->i];
+	struct emitter *e = &t->draft.e;
+	int32_t disp = emit_access(t);
+
+	flags_before(t, g);
+	note_flags(t);
+	if (g->uses_r10)
+		load_guest(e, R_11, R_10);
+	if (g->uses_r11)
+		load_guest(e, R_11, R_11);
+	if (g->op.op_size == 1 && g->op.flags & OP_HIGH_REG && g->insn.op[0].size + g->insn.op[1].size == 16)
+		emit_high_byte(t, g, disp);
+	else
+		emit_copy(e, g, R_10, disp, g->uses_r10);
+	if (g->writes_r10)
+		store_guest(e, R_11, R_10);
+	if (g->writes_r11)
+		store_guest(e, R_11, R_11);
+	flags_after(t, g);
+}
+
+static void emit_lea_insn(struct translation *t)
+{
+	struct guest_insn *g = &t->insn[t->i];
+	struct emitter *e = &t->draft.e;
+	const struct cpu_op *op = &g->op;
+	bool scratch = op->reg == R_10 || op->reg == R_11;
+	unsigned dst = scratch ? R_11 : op->reg, base = op->base, index = op->index;
+
+	if (op->op_size == 2) {
+		emit_interp(t);
+		return;
+	}
+	if (base == EA_RIP) {
+		/* A 32-bit destination takes the low half. */
+		emit_code_address(t, dst, g->off + op->disp);
+		if (op->op_size == 4)
+			emit_rr(e, OP_MOV_RM, 0, dst, dst);
+	} else {
+		if (base == R_10 || index == R_10)
+			t->group.valid = false;
+		if (base < 16)
+			address_register(e, base);
+		if (index < 16 && index != base)
+			address_register(e, index);
+		emit_lea(e, op->op_size == 8 && op->addr_size == 8, dst, base, index, op->scale, (int32_t)op->disp);
+	}
+	if (scratch)
+		store_guest(e, R_11, op->reg);
+}
+
+/* mov [R10 + disp], what a PUSH stores */
+static void emit_push_value(struct translation *t, const struct guest_insn *g, int32_t disp)
+{
+	struct emitter *e = &t->draft.e;
+	unsigned r = g->op.rm;
+
+	if (g->op.opcode == 0x68 || g->op.opcode == 0x6a) {
+		emit_rex_op(e, 0xc7, 1, 0, 0, R_10);
+		emit_mem(e, 0, R_10, disp);
+		emit32(e, (uint32_t)g->op.imm);
+		return;
+	}
+	if (r == R_10 || r == R_11) {
+		load_guest(e, R_11, r);
+		r = R_11;
+	}
+	emit_rm(e, OP_MOV_MR, 1, r, R_10, disp);
+}
+
+static void emit_push(struct translation *t)
+{
+	struct guest_insn *g = &t->insn[t->i];
+	struct emitter *e = &t->draft.e;
+	int32_t disp = emit_access(t);
+
+	note_flags(t);
+	emit_push_value(t, g, disp);
+	emit_rm(e, OP_LEA, 1, R_SP, R_SP, -8);
+}
+
+static void emit_pop(struct translation *t)
+{
+	struct guest_insn *g = &t->insn[t->i];
+	struct emitter *e = &t->draft.e;
+	int32_t disp = emit_access(t);
+	unsigned r = g->op.rm;
+
+	note_flags(t);
+	if (r == R_10 || r == R_11) {
+		emit_rm(e, OP_MOV_RM, 1, R_11, R_10, disp);
+		store_guest(e, R_11, r);
+	} else {
+		emit_rm(e, OP_MOV_RM, 1, r, R_10, disp);
+	}
+	emit_rm(e, OP_LEA, 1, R_SP, R_SP, 8);
+}
+
+static void emit_leave(struct translation *t)
+{
+	struct emitter *e = &t->draft.e;
+	int32_t disp = emit_access(t);
+
+	note_flags(t);
+	emit_rm(e, OP_LEA, 1, R_SP, R_BP, 8);
+	emit_rm(e, OP_MOV_RM, 1, R_BP, R_10, disp);
+	t->group.valid = false;
+}
+
+/* An access that is not the instruction's first: to the stack, of 8 bytes, at RSP + disp. R11 survives. */
+static void emit_stack_probe(struct translation *t, int32_t disp, bool write)
+{
+	struct emitter *e = &t->draft.e;
+
+	t->group.valid = false;
+	emit_rm(e, OP_LEA, 1, R_10, R_SP, disp);
+	emit_probe(t, 8, write, true, false);
+}
+
+static void emit_push_mem(struct translation *t)
+{
+	struct guest_insn *g = &t->insn[t->i];
+	struct emitter *e = &t->draft.e;
+	struct access a = {.used = true, .base = g->op.base, .index = g->op.index, .scale = g->op.scale,
+			   .seg = g->op.seg, .addr_size = g->op.addr_size, .size = 8, .disp = g->op.disp};
+
+	clobber_flags(t, wanted_before(g));
+	t->retry = emit_at(e);
+	if (a.base == EA_RIP)
+		a.disp += g->off;
+	if (a.base == R_SP)
+		a.disp += g->rsp_at;
+	emit_linear(t, &a, a.disp);
+	emit_probe(t, 8, false, false, false);
+	emit_rm(e, OP_MOV_RM, 1, R_11, R_10, 0);
+	emit_stack_probe(t, -8, true);
+	note_flags(t);
+	emit_rm(e, OP_MOV_MR, 1, R_11, R_10, 0);
+	emit_rm(e, OP_LEA, 1, R_SP, R_SP, -8);
+}
+
+/* Stores the return address at [R10 + disp] and moves RSP. */
+static void emit_push_return(struct translation *t, int32_t disp)
+{
+	struct guest_insn *g = &t->insn[t->i];
+	struct emitter *e = &t->draft.e;
+	uint64_t ret = t->va + g->off + g->op.len;
+
+	if (!t->user && (int64_t)ret == (int32_t)ret) {
+		emit_rex_op(e, 0xc7, 1, 0, 0, R_10);
+		emit_mem(e, 0, R_10, disp);
+		emit32(e, (uint32_t)ret);
+	} else {
+		emit_code_address(t, R_11, g->off + g->op.len);
+		emit_rm(e, OP_MOV_MR, 1, R_11, R_10, disp);
+	}
+	emit_rm(e, OP_LEA, 1, R_SP, R_SP, -8);
+}
+
+static int64_t branch_target(const struct guest_insn *g)
+{
+	return (int64_t)(g->off + g->op.len + g->op.imm);
+}
+
+static void emit_call(struct translation *t)
+{
+	struct guest_insn *g = &t->insn[t->i];
+
+	int32_t disp = emit_access(t);
+
+	flags_to_memory(t);
+	t->flags = FLAGS_MEMORY;
+	emit_push_return(t, disp);
+	emit_direct(t, branch_target(g));
+}
+
+/* R10 = where an indirect jump or call goes. */
+static void emit_target(struct translation *t)
+{
+	struct guest_insn *g = &t->insn[t->i];
+	struct emitter *e = &t->draft.e;
+	struct access a = {.used = true, .base = g->op.base, .index = g->op.index, .scale = g->op.scale,
+			   .seg = g->op.seg, .addr_size = g->op.addr_size, .size = 8, .disp = g->op.disp};
+
+	t->group.valid = false;
+	clobber_flags(t, true);
+	t->retry = emit_at(e);
+	if (!(g->op.flags & OP_MEM)) {
+		if (g->op.rm == R_10 || g->op.rm == R_11)
+			load_guest(e, R_10, g->op.rm);
+		else
+			emit_mov(e, R_10, g->op.rm);
+		return;
+	}
+	if (a.base == EA_RIP)
+		a.disp += g->off;
+	if (a.base == R_SP)
+		a.disp += g->rsp_at;
+	emit_linear(t, &a, a.disp);
+	emit_probe(t, 8, false, false, false);
+	emit_rm(e, OP_MOV_RM, 1, R_10, R_10, 0);
+}
+
+static bool looks_up(const struct translation *t)
+{
+	return assist(t->bt, ASSIST_LOOKUP) && !(t->mode & MODE_SINGLE);
+}
+
+/* A miss: the interpreter executes the jump, and the dispatcher fills the table in. */
+static void miss_site(struct translation *t, uint32_t field)
+{
+	t->draft.miss_field = field;
+	t->draft.miss = true;
+}
+
+static void emit_jmp_indirect(struct translation *t)
+{
+	struct emitter *e = &t->draft.e;
+
+	if (!looks_up(t)) {
+		emit_interp(t);
+		return;
+	}
+	emit_target(t);
+	miss_site(t, emit_lookup(t));
+	emit_set_page(t, GB(page_va));
+	emit_jmp_gi(e, R_11, GB(jump) + offsetof(struct jump, host));
+}
+
+static void emit_call_indirect(struct translation *t)
+{
+	struct emitter *e = &t->draft.e;
+
+	if (!looks_up(t)) {
+		emit_interp(t);
+		return;
+	}
+	emit_target(t);
+	miss_site(t, emit_lookup(t));
+	emit_rgi(e, OP_MOV_RM, 1, R_11, R_11, GB(jump) + offsetof(struct jump, host));
+	emit_rg(e, OP_MOV_MR, 1, R_11, GB(target));
+	emit_set_page(t, GB(temp));
+	emit_stack_probe(t, -8, true);
+	emit_push_return(t, 0);
+	if (t->user) {
+		emit_rg(e, OP_MOV_RM, 1, R_11, GB(temp));
+		emit_rg(e, OP_MOV_MR, 1, R_11, GB(page_va));
+	}
+	emit_jmp_g(e, GB(target));
+}
+
+static void emit_ret(struct translation *t)
+{
+	struct guest_insn *g = &t->insn[t->i];
+	struct emitter *e = &t->draft.e;
+	int32_t disp;
+
+	if (!looks_up(t)) {
+		emit_interp(t);
+		return;
+	}
+	disp = emit_access(t);
+	flags_to_memory(t);
+	t->flags = FLAGS_MEMORY;
+	emit_rm(e, OP_MOV_RM, 1, R_10, R_10, disp);
+	miss_site(t, emit_lookup(t));
+	emit_rm(e, OP_LEA, 1, R_SP, R_SP, 8 + (int32_t)(g->op.imm & 0xffff));
+	emit_set_page(t, GB(page_va));
+	emit_jmp_gi(e, R_11, GB(jump) + offsetof(struct jump, host));
+}
+
+/* Conditional jumps out of line: the exit leaves the page, and does it there. */
+static void side_exit(struct translation *t, uint32_t field, int64_t target)
+{
+	struct draft *d = &t->draft;
+
+	if (target_in_page(t, target)) {
+		unsigned x = add_exit(t, target, true);
+
+		d->exit[x].field = field;
+		return;
+	}
+	d->far[d->n_far].field = field;
+	d->far[d->n_far].target = target;
+	d->far[d->n_far++].flags = t->flags;
+}
+
+static void emit_jcc_insn(struct translation *t)
+{
+	struct guest_insn *g = &t->insn[t->i];
+
+	flags_to_host(t);
+	side_exit(t, emit_jcc(&t->draft.e, g->op.opcode & 0xf), branch_target(g));
+}
+
+/* JRCXZ and LOOP: kept as they are, around a jump that reaches farther. */
+static void emit_loop(struct translation *t)
+{
+	struct guest_insn *g = &t->insn[t->i];
+	struct emitter *e = &t->draft.e;
+
+	flags_to_host(t);
+	if (g->op.addr_size == 4)
+		emit8(e, 0x67);
+	emit8(e, g->op.opcode);
+	emit8(e, 2);
+	emit8(e, 0xeb); /* not taken: over the jump */
+	emit8(e, 5);
+	side_exit(t, emit_jmp(e), branch_target(g));
+}
+
+static void emit_insn(struct translation *t)
+{
+	struct guest_insn *g = &t->insn[t->i];
+
+	switch (g->kind) {
+	case KIND_COPY:
+		emit_plain(t);
+		break;
+	case KIND_MEM:
+		emit_with_memory(t);
+		break;
+	case KIND_LEA:
+		emit_lea_insn(t);
+		break;
+	case KIND_NOTHING:
+		break;
+	case KIND_PUSH:
+		emit_push(t);
+		break;
+	case KIND_PUSH_MEM:
+		emit_push_mem(t);
+		break;
+	case KIND_POP:
+		emit_pop(t);
+		break;
+	case KIND_LEAVE:
+		emit_leave(t);
+		break;
+	case KIND_CALL:
+		emit_call(t);
+		break;
+	case KIND_CALL_INDIRECT:
+		emit_call_indirect(t);
+		break;
+	case KIND_RET:
+		emit_ret(t);
+		break;
+	case KIND_JMP:
+		emit_direct(t, branch_target(g));
+		break;
+	case KIND_JMP_INDIRECT:
+		emit_jmp_indirect(t);
+		break;
+	case KIND_JCC:
+		emit_jcc_insn(t);
+		break;
+	case KIND_LOOP:
+		emit_loop(t);
+		break;
+	default:
+		emit_interp(t);
+	}
+}
+
+/* Entries (internal.h): all in front of the body but the one from backward jumps of blocks that read flags. */
+static void emit_entries(struct translation *t, bool reads_flags, uint32_t *poll)
+{
+	struct emitter *e = &t->draft.e;
+	struct block *b = &t->draft.b;
+
+	b->reads_flags = reads_flags;
+	b->entry[ENTRY_POLL] = (uint16_t)emit_at(e);
+	emit_alu_g8(e, ALU_CMP, 0, G(poll), 0);
+	*poll = emit_jcc(e, t->bt->config->stress.poll ? CC_AE : CC_NE);
+	b->entry[ENTRY_FLAGS] = (uint16_t)emit_at(e);
+	if (reads_flags)
+		load_flags(e);
+	b->entry[ENTRY_BODY] = (uint16_t)emit_at(e);
+	b->entry[ENTRY_BACK] = b->entry[ENTRY_POLL];
+}
+
+static void emit_stubs(struct translation *t, uint32_t poll)
+{
+	struct draft *d = &t->draft;
+	struct emitter *e = &d->e;
+	const struct bt *bt = t->bt;
+
+	/* Side exits that leave the page come first: they may add exits. */
+	for (unsigned i = 0; i < d->n_far; i++) {
+		emit_patch(e, d->far[i].field, emit_at(e));
+		t->flags = d->far[i].flags;
+		emit_leave_page(t, d->far[i].target);
+	}
+	for (unsigned i = 0; i < t->n_slow; i++) {
+		const struct slow_site *s = &t->slow[i];
+		size_t table = s->write ? G(mmu.write) : G(mmu.read);
+
+		emit_patch(e, s->field, emit_at(e));
+		if (!assist(bt, ASSIST_TLB) || bt->config->stress.slow_memory)
+			; /* R10 is the address still */
+		else if (s->stack)
+			emit_rg(e, OP_ADD_RM, 1, R_10, G(mmu.stack) + t->mmu_mode * sizeof(struct tlb_entry));
+		else
+			emit_rgb(e, OP_ADD_RM, 1, R_10, R_11, table + t->mmu_mode * sizeof(bt->v->mmu.read[0]));
+		emit_stub_call(t, s->stack ? bt->stub_slow_stack : bt->stub_slow, s->arg);
+	}
+	if (d->miss) {
+		emit_patch(e, d->miss_field, emit_at(e));
+		emit_stub_call(t, bt->stub_interp, t->n - 1);
+	}
+	for (unsigned i = 0; i < d->b.n_exits; i++) {
+		struct block_exit *x = &d->exit[i];
+
+		x->stub = emit_at(e);
+		emit_patch(e, x->field, x->stub);
+		emit_stub_call(t, x->entry == ENTRY_BODY ? bt->stub_link : bt->stub_link_memory, i);
+	}
+	emit_patch(e, poll, emit_at(e));
+	emit_stub_call(t, bt->stub_poll, 0);
+	if (d->b.reads_flags) {
+		d->b.entry[ENTRY_BACK] = (uint16_t)emit_at(e);
+		save_flags(e);
+		emit_patch(e, emit_jmp(e), d->b.entry[ENTRY_POLL]);
+	}
+}
+
+static void emit_block(struct translation *t)
+{
+	struct draft *d = &t->draft;
+	const struct guest_insn *first = &t->insn[0];
+	uint32_t poll;
+
+	emit_entries(t, wanted_before(first), &poll);
+	t->flags = wanted_before(first) ? FLAGS_HOST : FLAGS_MEMORY;
+	t->group.valid = false;
+	for (t->i = 0; t->i < t->n; t->i++) {
+		d->insn[t->i] = (struct block_insn){t->insn[t->i].off, (uint16_t)emit_at(&d->e)};
+		if (t->group.valid && !keeps_group(&t->insn[t->i]))
+			t->group.valid = t->insn[t->i].access.used &&
+					 same_key(&t->group.access, &t->insn[t->i].access);
+		emit_insn(t);
+	}
+	d->insn[t->n] = (struct block_insn){(uint16_t)t->len, (uint16_t)emit_at(&d->e)};
+	t->i = t->n - 1;
+	if (t->falls_through)
+		emit_direct(t, t->len);
+	emit_stubs(t, poll);
+}
+
+struct block *translate(struct bt *bt, uint64_t va, uint64_t gpa, const uint8_t *bytes, uint32_t mode)
+{
+	struct translation *t = bt->translation;
+	struct draft *d = &t->draft;
+	uint64_t start = __builtin_ia32_rdtsc();
+	struct block *b;
+
+	t->bt = bt;
+	t->va = va;
+	t->gpa = gpa;
+	t->mode = mode;
+	t->mmu_mode = mode & MODE_MMU;
+	t->user = t->mmu_mode == MMU_USER;
+	t->bytes = bytes;
+	t->n_slow = 0;
+	memset(&d->b, 0, sizeof(d->b));
+	d->n_fixups = d->n_ids = d->n_far = 0;
+	d->miss = false;
+	d->e = (struct emitter){.base = d->code, .p = d->code, .end = d->code + sizeof(d->code)};
+	analyse(t);
+	emit_block(t);
+	if (emit_full(&d->e))
+		return NULL;
+	d->b.gpa = gpa;
+	d->b.va = t->user ? gpa & PAGE_MASK : va;
+	d->b.mode = mode;
+	d->b.len = (uint16_t)t->len;
+	d->b.n_insns = (uint16_t)t->n;
+	b = cache_commit(bt, d);
+	bt->stat[STAT_BLOCKS]++;
+	bt->stat[STAT_INSNS] += t->n;
+	bt->stat[STAT_BYTES_IN] += t->len;
+	bt->stat[STAT_BYTES_OUT] += emit_at(&d->e);
+	bt->stat[STAT_TRANSLATION] += __builtin_ia32_rdtsc() - start;
+	return b;
+}
+
+int translation_new(struct bt *bt, struct err *err)
+{
+	struct translation *t = mmap(NULL, sizeof(*t), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (t == MAP_FAILED)
+		return err_set(err, ENOMEM, "out of host memory");
+	insn_decoder_init(&t->decoder);
+	bt->translation = t;
+	return 0;
+}
+
+void translation_free(struct bt *bt)
+{
+	if (bt->translation)
+		munmap(bt->translation, sizeof(*bt->translation));
+	bt->translation = NULL;
+}
