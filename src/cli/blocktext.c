@@ -47,8 +47,8 @@ static void guest_column(FILE *out, unsigned off, const uint8_t *bytes, unsigned
 }
 
 /* Host code from..to beside one guest instruction (n_guest bytes; 0: beside none). */
-static void print_rows(const struct blocktext *t, const struct engine_block *b, enum x86_mode mode,
-		       unsigned guest, unsigned n_guest, unsigned from, unsigned to, const char *eol,
+static void print_rows(const struct blocktext *t, const struct engine_block *b, const uint8_t *code,
+		       enum x86_mode mode, unsigned guest, unsigned n_guest, unsigned from, unsigned to, const char *eol,
 		       FILE *out)
 {
 	char text[160];
@@ -60,7 +60,7 @@ static void print_rows(const struct blocktext *t, const struct engine_block *b, 
 		guest_column(out, guest, b->guest + guest, n_guest, first ? text : NULL);
 		first = false;
 		if (from < to) {
-			unsigned n = blocktext_insn(t, X86_MODE_64, b->host + from, to - from,
+			unsigned n = blocktext_insn(t, X86_MODE_64, code + from, to - from,
 						    (uint64_t)(uintptr_t)b->host + from, text,
 						    sizeof(text));
 
@@ -71,16 +71,16 @@ static void print_rows(const struct blocktext *t, const struct engine_block *b, 
 	}
 }
 
-void blocktext_print(const struct blocktext *t, const struct engine_block *b, enum x86_mode mode,
-		     const char *name, const char *eol, FILE *out)
+void blocktext_print(const struct blocktext *t, const struct engine_block *b, const uint8_t *code,
+		     enum x86_mode mode, const char *name, const char *eol, FILE *out)
 {
 	fprintf(out, "block %llx%s%s, %s, %u instruction%s, %u bytes; host %llx, %u bytes%s",
 		(unsigned long long)b->rip, *name ? " " : "", name, b->cpl == 3 ? "user" : "kernel",
 		b->n_insns, b->n_insns == 1 ? "" : "s", b->n_guest,
 		(unsigned long long)(uintptr_t)b->host, b->n_host, eol);
 	if (b->n_insns && b->insn[0].host_off)
-		print_rows(t, b, mode, 0, 0, 0, (unsigned)min_u64(b->insn[0].host_off, b->n_host), eol,
-			   out);
+		print_rows(t, b, code, mode, 0, 0, 0,
+			   (unsigned)min_u64(b->insn[0].host_off, b->n_host), eol, out);
 	for (unsigned i = 0; i < b->n_insns; i++) {
 		bool last = i + 1 == b->n_insns;
 		unsigned guest = b->insn[i].guest_off, host = b->insn[i].host_off;
@@ -89,7 +89,7 @@ void blocktext_print(const struct blocktext *t, const struct engine_block *b, en
 
 		if (guest >= guest_end || guest_end > b->n_guest || host_end > b->n_host)
 			break; /* not a description of a block */
-		print_rows(t, b, mode, guest, guest_end - guest, host, host_end, eol, out);
+		print_rows(t, b, code, mode, guest, guest_end - guest, host, host_end, eol, out);
 	}
 	fputs(eol, out);
 }

@@ -89,6 +89,13 @@ struct run_options {
 	const char *symbols;
 };
 
+struct translate_options {
+	const char *engine;
+	struct engine_options bt;
+	unsigned mode; /* 0: user, 1: kernel */
+	bool run;
+};
+
 struct assists_options {
 	bool json;
 };
@@ -118,6 +125,7 @@ struct cli_options {
 	union {
 		struct run_options run;
 		struct doctor_options doctor;
+		struct translate_options translate;
 		struct assists_options assists;
 		struct insn_options insn;
 		struct version_options version;
@@ -202,10 +210,12 @@ int cli_fail(struct cli *cli, int status, const char *fmt, ...) printf_like(3, 4
 int cmd_run(struct cli *cli, const struct cli_call *call);
 int cmd_doctor(struct cli *cli, const struct cli_call *call);
 int cmd_assists(struct cli *cli, const struct cli_call *call);
+int cmd_translate(struct cli *cli, const struct cli_call *call);
 int cmd_insn(struct cli *cli, const struct cli_call *call);
 int cmd_version(struct cli *cli, const struct cli_call *call);
 int cmd_help(struct cli *cli, const struct cli_call *call);
 int run_check(const struct cli_call *call, struct err *err);
+int translate_check(const struct cli_call *call, struct err *err);
 int insn_check(const struct cli_call *call, struct err *err);
 int help_check(const struct cli_call *call, struct err *err);
 

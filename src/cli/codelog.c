@@ -181,7 +181,7 @@ void codelog_block(void *ctx, const struct engine_block *b)
 	if (l->jitdump)
 		write_load(l, b, name);
 	if (l->trace) {
-		blocktext_print(&l->text, b, X86_MODE_64, function,
+		blocktext_print(&l->text, b, b->host, X86_MODE_64, function,
 				l->to_stderr ? terminal_eol(STDERR_FILENO) : "\n", l->trace);
 		/* The last block before a crash is the one that is wanted. */
 		fflush(l->trace);

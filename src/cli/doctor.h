@@ -22,6 +22,10 @@ struct doctor_check {
 	void (*look)(struct finding *f);
 };
 
+/* doctor_engine.c */
+void doctor_code_cache(struct finding *f);
+void doctor_assists(struct finding *f);
+
 /* In the order of printing; ends with a NULL name. */
 extern const struct doctor_check doctor_checks[];
 

@@ -225,6 +225,43 @@ static void look_fsgsbase(struct finding *f)
 		    "Bridge or newer have the instructions)");
 }
 
+static void look_feature(struct finding *f, unsigned feature, const char *why)
+{
+	struct host_cpu h;
+	bool yes;
+
+	host_cpu_read(&h);
+	yes = host_has(&h, feature);
+	snprintf(f->value, sizeof(f->value), "%s", yes ? "available" : "not available");
+	if (!yes)
+		set(f, FINDING_NOTE, why);
+}
+
+static void look_bmi2(struct finding *f)
+{
+	look_feature(f, FEAT_BMI2,
+		     "shifts that leave the guest's flags alone: without them translated code has to save "
+		     "the flags more often (Haswell, Zen or newer have them)");
+}
+
+static void look_xsavec(struct finding *f)
+{
+	look_feature(f, FEAT_XSAVEC,
+		     "the guest's vector state is saved in full where it has to be (Skylake, Zen or newer "
+		     "save only what is in use)");
+}
+
+/* Not a lack: guests are offered what there is. */
+static void look_avx512(struct finding *f)
+{
+	struct host_cpu h;
+
+	host_cpu_read(&h);
+	snprintf(f->value, sizeof(f->value), "%s",
+		 host_has(&h, FEAT_AVX512F) ? "available, to guests too with --cpu x86-64-v4"
+					    : "not available");
+}
+
 static void look_altstack(struct finding *f)
 {
 	char stack[16384];
@@ -274,7 +311,12 @@ const struct doctor_check doctor_checks[] = {
 	{"Mappings allowed", "max_map_count", look_max_map},
 	{"Generated code", "exec", look_exec},
 	{"FSGSBASE", "fsgsbase", look_fsgsbase},
+	{"BMI2", "bmi2", look_bmi2},
+	{"XSAVEC", "xsavec", look_xsavec},
+	{"AVX-512", "avx512", look_avx512},
 	{"SS_AUTODISARM", "autodisarm", look_altstack},
+	{"Code cache", "code_cache", doctor_code_cache},
+	{"Assists", "assists", doctor_assists},
 	{"KVM", "kvm", look_kvm},
 	{NULL, NULL, NULL},
 };

@@ -347,6 +347,12 @@ static int set_defaults(struct cli_call *call, struct err *err)
 	return 0;
 }
 
+/* A number among the arguments of a command that takes some. */
+static bool is_negative(const struct cli_command *cmd, const char *word)
+{
+	return cmd->args && word[1] >= '0' && word[1] <= '9';
+}
+
 /* `ringer --help` and `ringer --version` are what people try first. */
 static const struct cli_command *find_first_word(const char *word)
 {
@@ -375,7 +381,7 @@ int cli_parse(struct cli_call *call, int argc, char *const *argv, struct err *er
 
 		if (options && !strcmp(word, "--"))
 			options = false;
-		else if (options && word[0] == '-' && word[1])
+		else if (options && word[0] == '-' && word[1] && !is_negative(call->cmd, word))
 			rc = parse_dashed(call, word, &c, err);
 		else
 			rc = parse_arg(call, word, err);

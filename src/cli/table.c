@@ -150,6 +150,16 @@ static const struct cli_option assists_options[] = {
 	END,
 };
 
+static const struct cli_option translate_options[] = {
+	ENGINE_OPTIONS(translate),
+	{"mode", 0, OPT_CHOICE, .value = "MODE", .def = "user", .choices = LIST("user", "kernel"),
+	 IN(translate, mode), .help = "Privilege that the function has."},
+	{"run", 0, OPT_FLAG, IN(translate, run),
+	 .help = "Then call the function with the integers given, print what it returns, the order "
+		 "in which its blocks were translated, and what the engine counted."},
+	END,
+};
+
 static const struct cli_option insn_options[] = {
 	{"hex", 0, OPT_TEXT, .value = "BYTES", .conflicts = "list", IN(insn, hex),
 	 .help = "Machine code in hexadecimal instead of text, e.g. 9d or \"0f 01 d0\"."},
@@ -217,6 +227,15 @@ const struct cli_command cli_commands[] = {
 	 .examples = LIST("ringer insn popf", "ringer insn --hex \"0f 01 d0\" --mode 64",
 			  "ringer insn --list --class behaviour-sensitive"),
 	 .check = insn_check, .run = cmd_insn},
+	{"translate", "print how the translator translates a function", "FILE:FUNCTION [INTEGER]...",
+	 .description =
+		 "Loads an ELF object or executable into a small guest without devices and prints the "
+		 "blocks of one function, guest and host code side by side. FUNCTION must not need "
+		 "what only a dynamic linker or an operating system gives.",
+	 .options = translate_options,
+	 .examples = LIST("ringer translate prime.o:isPrime",
+			  "ringer translate prime.o:isPrime --run 97"),
+	 .check = translate_check, .run = cmd_translate},
 	{"version", "print the version",
 	 .description = "Prints the version of Ringer and the engines built into it.",
 	 .options = version_options, .run = cmd_version},

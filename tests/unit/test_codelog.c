@@ -72,7 +72,7 @@ static void blocks_are_shown_side_by_side(void **state)
 	FILE *out = open_memstream(&text, &len);
 
 	blocktext_init(&t);
-	blocktext_print(&t, &b, X86_MODE_64, "f+0x10", "\n", out);
+	blocktext_print(&t, &b, host, X86_MODE_64, "f+0x10", "\n", out);
 	fflush(out);
 	at = text;
 	for (size_t i = 0; i < ARRAY_SIZE(lines); i++) {
@@ -82,7 +82,7 @@ static void blocks_are_shown_side_by_side(void **state)
 	}
 	/* What is no description of a block is not followed. */
 	b.insn = bad;
-	blocktext_print(&t, &b, X86_MODE_64, "", "\r\n", out);
+	blocktext_print(&t, &b, host, X86_MODE_64, "", "\r\n", out);
 	fclose(out);
 	assert_non_null(strstr(text, "\r\n"));
 	free(text);

@@ -1,0 +1,407 @@
+/*
+ * translate.c - `ringer translate FILE:FUNCTION`: how the translator translates one function.
+ *
+ * The translator translates what is executed. To see a whole function, a small guest enters it at its first
+ * instruction, and then wherever a block that was seen leads to: each time the first translated block stops the vCPU.
+ * With --run another guest calls the function as a program would; what is translated there shows the way it took.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/blocktext.h"
+#include "cli/cli.h"
+#include "cli/engine_options.h"
+#include "cli/run.h"
+#include "vm/flat.h"
+
+#define SECONDS 10
+#define BLOCKS_MAX 100000
+#define FILE_MAX GIB(1)
+
+/* A block, kept: the engine's own may be gone by the time that it is printed. */
+struct kept_block {
+	struct engine_block b;
+	uint8_t *copy; /* guest, host and insn */
+};
+
+struct translate {
+	struct cli *cli;
+	const struct cli_call *call;
+	const char *path;
+	char function[256];
+	uint64_t arg[FLAT_ARGS];
+	unsigned n_args;
+	const struct engine_ops *engine;
+	struct engine_config config;
+	struct boot_file file;
+	struct elf_view view;
+	struct flat *flat;
+	struct flat_function fn;
+	struct kept_block *block;
+	size_t n_blocks, room;
+	bool exploring, lost; /* lost: no memory for a block */
+};
+
+static bool inside(const struct translate *t, uint64_t rip)
+{
+	return rip - t->fn.addr < t->fn.size;
+}
+
+/* ---- what the engine shows ---- */
+
+static bool keep(struct translate *t, const struct engine_block *b)
+{
+	size_t insns = b->n_insns * sizeof(*b->insn);
+	struct kept_block *k;
+
+	if (t->n_blocks == t->room) {
+		size_t room = t->room ? 2 * t->room : 64;
+
+		k = reallocarray(t->block, room, sizeof(*k));
+		if (!k)
+			return false;
+		t->block = k;
+		t->room = room;
+	}
+	k = &t->block[t->n_blocks];
+	k->copy = malloc(insns + b->n_guest + b->n_host + 1);
+	if (!k->copy)
+		return false;
+	memcpy(k->copy, b->insn, insns);
+	memcpy(k->copy + insns, b->guest, b->n_guest);
+	memcpy(k->copy + insns + b->n_guest, b->host, b->n_host);
+	k->b = *b;
+	t->n_blocks++;
+	return true;
+}
+
+static void on_translated(void *ctx, const struct engine_block *b)
+{
+	struct translate *t = ctx;
+
+	if (t->n_blocks >= BLOCKS_MAX || !keep(t, b))
+		t->lost = true;
+	if (t->exploring)
+		vcpu_request(flat_vcpu(t->flat), CPU_REQ_STOP);
+}
+
+static void drop_blocks(struct translate *t)
+{
+	for (size_t i = 0; i < t->n_blocks; i++)
+		free(t->block[i].copy);
+	free(t->block);
+	t->block = NULL;
+	t->n_blocks = t->room = 0;
+}
+
+static const uint8_t *guest_of(const struct kept_block *k)
+{
+	return k->copy + k->b.n_insns * sizeof(*k->b.insn);
+}
+
+/* ---- the guest ---- */
+
+static int load(struct translate *t, struct err *err)
+{
+	struct flat_config c = {.engine = t->engine, .config = &t->config,
+				.user = t->call->o.translate.mode == 0};
+	int rc = flat_load_size(&t->view, &c.ram, err);
+
+	flat_free(t->flat);
+	t->flat = NULL;
+	if (!rc)
+		rc = flat_new(&t->flat, &c, err);
+	if (!rc)
+		rc = flat_load(t->flat, &t->view, t->function, &t->fn, err);
+	return rc;
+}
+
+/* Places to enter at, each once. */
+struct worklist {
+	uint64_t *rip;
+	size_t n, done, room;
+};
+
+static void add_work(struct translate *t, struct worklist *w, uint64_t rip)
+{
+	if (!inside(t, rip))
+		return;
+	for (size_t i = 0; i < w->n; i++)
+		if (w->rip[i] == rip)
+			return;
+	if (w->n == w->room) {
+		size_t room = w->room ? 2 * w->room : 64;
+		uint64_t *p = reallocarray(w->rip, room, sizeof(*p));
+
+		if (!p || room > BLOCKS_MAX) {
+			t->lost = true;
+			if (p)
+				w->rip = p;
+			return;
+		}
+		w->rip = p;
+		w->room = room;
+	}
+	w->rip[w->n++] = rip;
+}
+
+/* Where a block leads to within the function: the target of its last instruction, and the next one. */
+static void add_successors(struct translate *t, struct worklist *w, const struct kept_block *k)
+{
+	const struct engine_block_insn *insn = (const void *)k->copy;
+	struct insn_decoder d;
+	struct insn last;
+	unsigned off;
+	uint64_t end;
+
+	if (!k->b.n_insns)
+		return;
+	off = insn[k->b.n_insns - 1].guest_off;
+	insn_decoder_init(&d);
+	if (off >= k->b.n_guest ||
+	    insn_decode(&d, X86_MODE_64, guest_of(k) + off, k->b.n_guest - off, &last) != DECODE_OK)
+		return;
+	end = k->b.rip + off + last.z.length;
+	if (last.z.raw.imm[0].is_relative && last.z.meta.category != ZYDIS_CATEGORY_CALL)
+		add_work(t, w, end + (uint64_t)last.z.raw.imm[0].value.s);
+	if (last.z.meta.category != ZYDIS_CATEGORY_RET && last.z.meta.category != ZYDIS_CATEGORY_UNCOND_BR &&
+	    last.z.mnemonic != ZYDIS_MNEMONIC_UD2)
+		add_work(t, w, end);
+}
+
+/* Enters the function wherever its blocks lead to. */
+static void explore(struct translate *t)
+{
+	struct worklist w = {0};
+
+	t->exploring = true;
+	add_work(t, &w, t->fn.addr);
+	while (w.done < w.n && !t->lost) {
+		size_t seen = t->n_blocks;
+		struct flat_result r;
+
+		flat_call(t->flat, w.rip[w.done++], t->arg, t->n_args, SECONDS, &r);
+		for (size_t i = seen; i < t->n_blocks; i++)
+			if (inside(t, t->block[i].b.rip))
+				add_successors(t, &w, &t->block[i]);
+	}
+	t->exploring = false;
+	free(w.rip);
+}
+
+/* ---- printing ---- */
+
+static int by_rip(const void *a, const void *b)
+{
+	const struct kept_block *x = a, *y = b;
+
+	return x->b.rip < y->b.rip ? -1 : x->b.rip > y->b.rip;
+}
+
+static void print_blocks(struct translate *t)
+{
+	struct blocktext text;
+	unsigned guest = 0, host = 0;
+	char name[320];
+
+	blocktext_init(&text);
+	qsort(t->block, t->n_blocks, sizeof(*t->block), by_rip);
+	for (size_t i = 0; i < t->n_blocks; i++) {
+		struct engine_block b = t->block[i].b;
+		uint64_t off = b.rip - t->fn.addr;
+
+		if (!inside(t, b.rip) || (i && t->block[i - 1].b.rip == b.rip))
+			continue;
+		/* The host code is shown as where it ran, from the copy: its own bytes may have changed by linking. */
+		b.insn = (const void *)t->block[i].copy;
+		b.guest = guest_of(&t->block[i]);
+		snprintf(name, sizeof(name), off ? "%.200s+%#llx" : "%.200s", t->function,
+			 (unsigned long long)off);
+		blocktext_print(&text, &b, b.guest + b.n_guest, X86_MODE_64, name, "\n", t->cli->out);
+		guest += b.n_guest;
+		host += b.n_host;
+	}
+	fprintf(t->cli->out, "%u bytes of guest code (blocks may share some), %u bytes of host code\n", guest,
+		host);
+	if (t->lost)
+		fprintf(t->cli->out, "not all blocks are shown: there are too many\n");
+}
+
+/* What is not there matters only to a function that uses it. */
+static void print_unresolved(struct translate *t)
+{
+	if (t->fn.n_dynamic)
+		fprintf(t->cli->err, "ringer: translate: %u places of the file need a dynamic linker, and got none\n",
+			t->fn.n_dynamic);
+	if (!t->fn.n_unresolved)
+		return;
+	fprintf(t->cli->err, "ringer: translate: not in the file, and a HLT at %#llx instead:",
+		FLAT_UNRESOLVED_BASE);
+	for (unsigned i = 0; i < t->fn.n_unresolved; i++)
+		fprintf(t->cli->err, " %s", t->fn.unresolved[i]);
+	fprintf(t->cli->err, "%s\n", t->fn.n_unresolved == FLAT_UNRESOLVED ? " ..." : "");
+}
+
+static void print_header(struct translate *t)
+{
+	fprintf(t->cli->out, "%s of %s: %llu bytes at %#llx, %s mode, engine %s\n\n", t->function, t->path,
+		(unsigned long long)t->fn.size, (unsigned long long)t->fn.addr,
+		t->call->o.translate.mode == 0 ? "user" : "kernel", t->engine->name);
+}
+
+#define COUNTERS 64
+
+static unsigned counters(struct translate *t, struct engine_counter *c)
+{
+	unsigned n = t->engine->counters ? t->engine->counters(flat_vcpu(t->flat), c, COUNTERS) : 0;
+
+	return (unsigned)min_u64(n, COUNTERS);
+}
+
+/* How often each of the engine's counters went up during the run. */
+static void print_counters(struct translate *t, const struct engine_counter *before, unsigned n_before)
+{
+	struct engine_counter after[COUNTERS];
+	unsigned n = counters(t, after);
+
+	for (unsigned i = 0; i < n && i < n_before; i++)
+		if (after[i].value > before[i].value && strcmp(after[i].unit, "tsc"))
+			fprintf(t->cli->out, "  %-28s %llu%s%s\n", after[i].text,
+				(unsigned long long)(after[i].value - before[i].value),
+				*after[i].unit ? " " : "", after[i].unit);
+}
+
+static void print_path(struct translate *t)
+{
+	for (size_t i = 0; i < t->n_blocks; i++) {
+		uint64_t rip = t->block[i].b.rip;
+
+		fprintf(t->cli->out, i ? ", " : "translated, in this order: ");
+		if (inside(t, rip))
+			fprintf(t->cli->out, "+%#llx", (unsigned long long)(rip - t->fn.addr));
+		else
+			fprintf(t->cli->out, "%#llx", (unsigned long long)rip);
+	}
+	if (t->n_blocks)
+		fputc('\n', t->cli->out);
+}
+
+static int run_function(struct translate *t, struct err *err)
+{
+	struct engine_counter before[COUNTERS];
+	struct flat_result r;
+	unsigned n;
+	int rc;
+
+	drop_blocks(t);
+	rc = load(t, err);
+	if (rc)
+		return rc;
+	n = counters(t, before);
+	flat_call(t->flat, t->fn.addr, t->arg, t->n_args, SECONDS, &r);
+	fprintf(t->cli->out, "%s(", t->function);
+	for (unsigned i = 0; i < t->n_args; i++)
+		fprintf(t->cli->out, "%s%s", i ? ", " : "", t->call->args[1 + i]);
+	if (r.end != FLAT_RETURNED) {
+		fprintf(t->cli->out, ") did not return\n");
+		return err_set(err, ECANCELED, "%s: %s%s", t->function, r.reason,
+			       r.rip - FLAT_UNRESOLVED_BASE < GUEST_PAGE_SIZE
+				       ? ": it called what is not in the file" : "");
+	}
+	fprintf(t->cli->out, ") = %lld (%#llx), %llu instructions\n", (long long)r.rax,
+		(unsigned long long)r.rax, (unsigned long long)r.insns);
+	print_path(t);
+	print_counters(t, before, n);
+	return 0;
+}
+
+/* ---- the command ---- */
+
+static int parse_integer(const char *text, uint64_t *value, struct err *err)
+{
+	bool negative = *text == '-';
+	char *end;
+
+	errno = 0;
+	*value = strtoull(text + negative, &end, 0);
+	if (end == text + negative || *end || errno || text[negative] == '-' || text[negative] == '+')
+		return err_set(err, EINVAL, "translate: '%.64s' is no integer of 64 bits", text);
+	if (negative)
+		*value = -*value;
+	return 0;
+}
+
+int translate_check(const struct cli_call *call, struct err *err)
+{
+	const char *colon = call->n_args ? strrchr(call->args[0], ':') : NULL;
+	uint64_t value;
+	int rc = 0;
+
+	if (!call->n_args)
+		return err_set(err, EINVAL, "translate: which function? For example: ringer translate prime.o:isPrime");
+	if (!colon || colon == call->args[0] || !colon[1])
+		return err_set(err, EINVAL, "translate: '%.128s' is not FILE:FUNCTION", call->args[0]);
+	if (call->n_args > 1 && !call->o.translate.run)
+		return err_set(err, EINVAL, "translate: '%.64s' is an argument of the function, which only --run calls",
+			       call->args[1]);
+	if (call->n_args - 1 > FLAT_ARGS)
+		return err_set(err, EINVAL, "translate: at most %d arguments can be given", FLAT_ARGS);
+	for (unsigned i = 1; i < call->n_args && !rc; i++)
+		rc = parse_integer(call->args[i], &value, err);
+	return rc;
+}
+
+/* -EINVAL when the engine has nothing to show. */
+static int prepare(struct translate *t, struct err *err)
+{
+	const struct translate_options *o = &t->call->o.translate;
+	const char *colon = strrchr(t->call->args[0], ':');
+	struct boot_bytes bytes;
+	int rc = engine_options_check(t->call, o->engine, &t->engine, err);
+
+	snprintf(t->function, sizeof(t->function), "%s", colon + 1);
+	for (unsigned i = 1; i < t->call->n_args && !rc; i++)
+		rc = parse_integer(t->call->args[i], &t->arg[t->n_args++], err);
+	if (rc)
+		return rc;
+	engine_options_fill(&o->bt, &t->config);
+	if (t->engine->uses_config) {
+		t->config.translated = on_translated;
+		t->config.ctx = t;
+	} else if (!o->run) {
+		return err_set(err, EINVAL, "translate: engine %s does not translate; with --run it calls the function",
+			       t->engine->name);
+	}
+	t->path = strndup(t->call->args[0], (size_t)(colon - t->call->args[0]));
+	if (!t->path)
+		return err_set(err, ENOMEM, "out of memory");
+	rc = boot_file_read(&t->file, t->path, "object", FILE_MAX, err);
+	bytes = (struct boot_bytes){t->file.data, t->file.size, t->path};
+	return rc ? rc : elf_view_open(&t->view, &bytes, err);
+}
+
+int cmd_translate(struct cli *cli, const struct cli_call *call)
+{
+	struct translate t = {.cli = cli, .call = call};
+	struct err err = {""};
+	int rc = prepare(&t, &err);
+
+	if (!rc)
+		rc = load(&t, &err);
+	if (!rc) {
+		print_unresolved(&t);
+		print_header(&t);
+	}
+	if (!rc && t.engine->uses_config) {
+		explore(&t);
+		print_blocks(&t);
+	}
+	if (!rc && call->o.translate.run)
+		rc = run_function(&t, &err);
+	drop_blocks(&t);
+	flat_free(t.flat);
+	boot_file_free(&t.file);
+	free((char *)t.path);
+	return rc ? cli_fail(cli, run_setup_status(rc), "%s", err.text) : CLI_OK;
+}
