@@ -54,13 +54,23 @@ def mappings(pid):
     return found
 
 
+def files_kib(pid, folder, found):
+    """Adds {inode: KiB allocated} of the open files that are, or were, in a folder."""
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        path = f"/proc/{pid}/fd/{fd}"
+        if os.readlink(path).startswith(folder):
+            status = os.stat(path)
+            found[status.st_ino] = status.st_blocks // 2
+
+
 class Memory(threading.Thread):
     """Looks every two seconds at what a session's processes hold, the guest's memory and the rest apart.
 
     The guest's memory is every mapping of nearly its size (a PC's has holes) that is not executable (which leaves out a
-    code cache), and for User Mode Linux the file that is mapped in parts. Shared pages count once (PSS). What is beside the
-    guest's memory is the most that any look saw, or the process's peak (VmHWM) less the guest's memory if that is more.
+    code cache), and for User Mode Linux its file. Shared pages of the rest count once (PSS). What is beside the guest's
+    memory is the most that any look saw, or the process's peak (VmHWM) less the guest's memory if that is more.
     """
+    SHM = "/dev/shm/"
 
     def __init__(self, leader, guest_bytes):
         super().__init__(daemon=True)
@@ -69,22 +79,26 @@ class Memory(threading.Thread):
 
     def sample(self):
         guest = other = 0
-        seen = []       # processes may share an address space
+        seen, files = set(), {}
         for name in os.listdir("/proc"):
             try:
                 if not name.isdigit() or session_of(name) != self.leader:
                     continue
                 space = mappings(name)
+                files_kib(name, self.SHM, files)
             except (OSError, ValueError):
                 continue        # it is gone
-            if space in seen:
+            # Processes that share an address space each show all of it.
+            layout = tuple(mapping[:2] for mapping in space)
+            if layout in seen:
                 continue
-            seen.append(space)
+            seen.add(layout)
             for _, size, perms, path, pss in space:
-                if path.startswith("/dev/shm/") or (size >= self.least and "x" not in perms):
+                if size >= self.least and "x" not in perms and not path.startswith(self.SHM):
                     guest += pss
-                else:
+                elif not path.startswith(self.SHM):
                     other += pss
+        guest += sum(files.values())
         self.guest_kib, self.other_kib = max(self.guest_kib, guest), max(self.other_kib, other)
         self.samples += 1
 

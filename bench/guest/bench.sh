@@ -1,4 +1,5 @@
 #!/bin/busybox sh
+# shellcheck shell=dash disable=SC2016
 # bench.sh ROW,ROW... - runs rows of the benchmark in the guest's tree, the same way in a machine (from init) and on the
 # host (under chroot). `bench.sh all` runs every row. Lines of result are those of mb (main.c), and
 #	CHECK row value		what the row computed: the same on every machine
