@@ -241,12 +241,14 @@ static enum kind stack_kind(const struct guest_insn *g)
 	}
 }
 
-static enum kind classify(const struct translation *t, struct guest_insn *g)
+static enum kind classify(struct translation *t, struct guest_insn *g)
 {
 	const struct insn_info *info = insn_form_info(&g->insn);
 
 	if (!cpu_model_allows(t->bt->v->model, &g->insn.z))
 		return KIND_INTERP;
+	if (light_classify(t, g))
+		return KIND_LIGHT;
 	switch (info->bt) {
 	case INSN_NATIVE:
 		return native_kind(g, t->mode);
@@ -259,9 +261,11 @@ static enum kind classify(const struct translation *t, struct guest_insn *g)
 	}
 }
 
-static bool ends_block(enum kind k)
+static bool ends_block(const struct guest_insn *g)
 {
-	switch (k) {
+	switch (g->kind) {
+	case KIND_LIGHT:
+		return light_ends_block(g);
 	case KIND_CALL:
 	case KIND_CALL_INDIRECT:
 	case KIND_RET:
@@ -379,7 +383,7 @@ static void take_liveness(struct translation *t)
 	for (unsigned i = t->n; i-- > 0;) {
 		struct guest_insn *g = &t->insn[i];
 
-		if (ends_block(g->kind) || g->kind == KIND_JCC || g->kind == KIND_LOOP)
+		if (ends_block(g) || g->kind == KIND_JCC || g->kind == KIND_LOOP)
 			live = F_ALL;
 		g->live = live;
 		live = (uint8_t)((live & ~g->writes) | g->reads);
@@ -420,7 +424,7 @@ void analyse(struct translation *t)
 		decode_one(t, g, room - t->len);
 		t->n++;
 		t->len += g->op.len;
-		if (ends_block(g->kind)) {
+		if (ends_block(g)) {
 			t->falls_through = false;
 			break;
 		}

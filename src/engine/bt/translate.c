@@ -30,7 +30,7 @@ static void jmp_stub(struct translation *t, uint64_t stub)
 
 /* Flags */
 
-static void save_flags(struct emitter *e)
+void save_flags(struct emitter *e)
 {
 	emit_mov(e, R_11, R_AX);
 	emit8(e, 0x9f); /* lahf */
@@ -40,7 +40,7 @@ static void save_flags(struct emitter *e)
 	emit_mov(e, R_AX, R_11);
 }
 
-static void load_flags(struct emitter *e)
+void load_flags(struct emitter *e)
 {
 	emit_mov(e, R_11, R_AX);
 	emit_rg(e, OP_MOVZX16, 0, R_AX, G(status));
@@ -50,14 +50,14 @@ static void load_flags(struct emitter *e)
 }
 
 /* The host's flags are about to be destroyed. Uses R11. */
-static void clobber_flags(struct translation *t, bool live)
+void clobber_flags(struct translation *t, bool live)
 {
 	if (live && t->flags == FLAGS_HOST)
 		save_flags(&t->draft.e);
 	t->flags = FLAGS_MEMORY;
 }
 
-static void flags_to_memory(struct translation *t)
+void flags_to_memory(struct translation *t)
 {
 	if (t->flags == FLAGS_HOST) {
 		save_flags(&t->draft.e);
@@ -65,7 +65,7 @@ static void flags_to_memory(struct translation *t)
 	}
 }
 
-static void flags_to_host(struct translation *t)
+void flags_to_host(struct translation *t)
 {
 	if (t->flags == FLAGS_MEMORY) {
 		load_flags(&t->draft.e);
@@ -88,7 +88,7 @@ static int64_t page_offset(const struct translation *t, int64_t add)
 }
 
 /* dst = linear address of the block's first byte plus `off` */
-static void emit_code_address(struct translation *t, unsigned dst, int64_t off)
+void emit_code_address(struct translation *t, unsigned dst, int64_t off)
 {
 	struct emitter *e = &t->draft.e;
 
@@ -323,7 +323,7 @@ static bool target_in_page(const struct translation *t, int64_t target_off)
 }
 
 /* The jump-table probe. R10: linear address. Destroys R11 and flags; goes on with R10 + key, R11 = index / 8. */
-static uint32_t emit_lookup(struct translation *t)
+uint32_t emit_lookup(struct translation *t)
 {
 	struct emitter *e = &t->draft.e;
 
@@ -372,7 +372,7 @@ static void emit_leave_page(struct translation *t, int64_t target_off)
 }
 
 /* An unconditional direct jump. */
-static void emit_direct(struct translation *t, int64_t target_off)
+void emit_direct(struct translation *t, int64_t target_off)
 {
 	if (target_in_page(t, target_off)) {
 		unsigned x = add_exit(t, target_off, true);
@@ -384,7 +384,7 @@ static void emit_direct(struct translation *t, int64_t target_off)
 }
 
 /* What follows a probe's failure, a lookup's miss, an instruction for the interpreter: arg and stub. */
-static void emit_stub_call(struct translation *t, uint64_t stub, uint64_t low)
+void emit_stub_call(struct translation *t, uint64_t stub, uint64_t low)
 {
 	struct emitter *e = &t->draft.e;
 
@@ -399,7 +399,7 @@ static void emit_stub_call(struct translation *t, uint64_t stub, uint64_t low)
 	jmp_stub(t, stub);
 }
 
-static void emit_interp(struct translation *t)
+void emit_interp(struct translation *t)
 {
 	flags_to_memory(t);
 	emit_stub_call(t, t->bt->stub_interp, t->i);
@@ -407,12 +407,12 @@ static void emit_interp(struct translation *t)
 
 /* Instructions */
 
-static void load_guest(struct emitter *e, unsigned host, unsigned guest)
+void load_guest(struct emitter *e, unsigned host, unsigned guest)
 {
 	emit_rg(e, OP_MOV_RM, 1, host, G(gpr) + guest * 8);
 }
 
-static void store_guest(struct emitter *e, unsigned host, unsigned guest)
+void store_guest(struct emitter *e, unsigned host, unsigned guest)
 {
 	emit_rg(e, OP_MOV_MR, 1, host, G(gpr) + guest * 8);
 }
@@ -595,7 +595,7 @@ static void emit_leave(struct translation *t)
 }
 
 /* An access that is not the instruction's first: to the stack, of 8 bytes, at RSP + disp. R11 survives. */
-static void emit_stack_probe(struct translation *t, int32_t disp, bool write)
+void emit_stack_probe(struct translation *t, int32_t disp, bool write)
 {
 	struct emitter *e = &t->draft.e;
 
@@ -844,6 +844,9 @@ static void emit_insn(struct translation *t)
 		break;
 	case KIND_LOOP:
 		emit_loop(t);
+		break;
+	case KIND_LIGHT:
+		emit_light(t);
 		break;
 	default:
 		emit_interp(t);

@@ -90,4 +90,31 @@ void analyse(struct translation *t);
  * and guest R10 taken for host R11 when r10_to_r11. */
 void emit_copy(struct emitter *e, const struct guest_insn *g, int base, int32_t disp, bool r10_to_r11);
 
+/*
+ * translate.c: for the files that emit. Flags: where the guest's are is t->flags; clobber_flags() before anything that
+ * destroys the host's (live: they are wanted later), flags_to_memory() before C code may see them, flags_to_host() before
+ * an instruction that reads them. All use R11 when they emit something.
+ */
+void save_flags(struct emitter *e);
+void load_flags(struct emitter *e);
+void clobber_flags(struct translation *t, bool live);
+void flags_to_memory(struct translation *t);
+void flags_to_host(struct translation *t);
+void emit_code_address(struct translation *t, unsigned dst, int64_t off);
+void emit_stub_call(struct translation *t, uint64_t stub, uint64_t low);
+void emit_interp(struct translation *t);
+void load_guest(struct emitter *e, unsigned host, unsigned guest);
+void store_guest(struct emitter *e, unsigned host, unsigned guest);
+void emit_direct(struct translation *t, int64_t target_off);
+void emit_stack_probe(struct translation *t, int32_t disp, bool write);
+uint32_t emit_lookup(struct translation *t);
+
+/*
+ * light.c: sensitive instructions that need not leave translated code for the interpreter. Whether this one is, with its
+ * assist on; and its code. When it ends the block it leaves by itself.
+ */
+bool light_classify(struct translation *t, struct guest_insn *g);
+bool light_ends_block(const struct guest_insn *g);
+void emit_light(struct translation *t);
+
 #endif
