@@ -137,7 +137,6 @@ struct mmu {
 	uint32_t space, global_space; /* of the current PCID's entries, and of global ones */
 	uint32_t next_victim; /* where replacement in a level-2 set starts to look */
 	uint16_t pcid;        /* current; 0 without CR4.PCIDE */
-	bool user_fetched_global;          /* a user-mode fetch used a global translation */
 	bool supervisor_fetched_nonglobal; /* since level 1 was last rid of non-global entries */
 };
 

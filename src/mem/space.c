@@ -110,7 +110,6 @@ void space_renew_all(struct mmu *m)
 {
 	m->pcid_epoch++;
 	m->global_space = new_space(m);
-	m->user_fetched_global = false;
 	code_renew_supervisor(m);
 	space_enter(m, m->pcid);
 }

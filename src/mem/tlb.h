@@ -91,12 +91,15 @@ static inline uint64_t l2_tag(uint64_t va, uint32_t space)
 	return (va >> GUEST_PAGE_SHIFT & BITS(35, 0)) | (uint64_t)space << L2_SPACE_SHIFT;
 }
 
-/* Neighbouring pages lie in neighbouring sets; the PCID keeps equal addresses of processes apart. */
+/*
+ * Two neighbouring pages share a set, so that a large working set needs fewer cache lines, and pairs lie one after the
+ * other; the PCID keeps equal addresses of processes apart.
+ */
 static inline struct l2_entry *l2_set(const struct mmu *m, uint64_t va, uint16_t pcid)
 {
-	uint64_t page = va >> GUEST_PAGE_SHIFT;
+	uint64_t pair = va >> (GUEST_PAGE_SHIFT + 1);
 
-	return m->l2->set[(page ^ page >> L2_SET_BITS ^ pcid * 2731u) & (L2_SETS - 1)];
+	return m->l2->set[(pair ^ pair >> L2_SET_BITS ^ pcid * 2731u) & (L2_SETS - 1)];
 }
 
 static inline struct l2_entry *l2_find_in(const struct mmu *m, uint64_t va, uint16_t pcid, uint32_t space)
