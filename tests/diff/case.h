@@ -140,6 +140,7 @@ struct diff_shared {
 	uint8_t template[DIFF_TEMPLATES][ARENA_SIZE]; /* read-only pages are the same in all */
 	uint8_t image[DIFF_IMAGES][DIFF_IMAGE_SIZE];
 	struct cpu_model model;
+	bool x87_pointers;         /* FOP, FIP and FDP may differ: they are counted */
 	uint32_t count;            /* of cases in this batch */
 	_Atomic uint32_t progress; /* the case being run */
 	struct diff_case cases[DIFF_BATCH];
@@ -182,10 +183,11 @@ void engine_side_run(struct engine_side *e, const struct diff_case *c, struct di
 /* compare.c: whether results agree; writes the differences to out when it is not NULL. */
 struct diff_verdict {
 	bool mismatch;
-	bool undefined;  /* they differ in undefined flags alone */
-	bool excused;    /* ... in what excuse.c allows alone */
-	bool dead_flags; /* ... in flags at a fault that the code would have overwritten unread */
-	char field[32];  /* the first that differs */
+	bool undefined;    /* they differ in undefined flags alone */
+	bool excused;      /* ... in what excuse.c allows alone */
+	bool x87_pointers; /* ... in FOP, FIP or FDP, which this run allows */
+	bool dead_flags;   /* ... in flags at a fault that the code would have overwritten unread */
+	char field[32];    /* the first that differs */
 	ZydisMnemonic mnemonic; /* of a mismatch: the instruction that faulted, or the first one */
 };
 struct diff_verdict case_compare(const struct diff_shared *sh, const struct diff_case *c,

@@ -23,6 +23,7 @@
 #define LINUX_TASK_SIZE 0x7ffffffff000ULL
 
 struct cmp {
+	const struct diff_shared *sh;
 	const struct diff_case *c;
 	FILE *out;
 	struct diff_verdict v;
@@ -152,8 +153,12 @@ static void compare_fpu(struct cmp *m, const struct diff_fpu *a, const struct di
 	for (unsigned i = 0; i < ARRAY_SIZE(head); i++) {
 		unsigned len = m->c->mode == X86_MODE_64 || head[i].len < 8 ? head[i].len : 4;
 
-		check(m, head[i].name, fpu_field(a->fx, head[i].at, len),
-		      fpu_field(b->fx, head[i].at, len));
+		if (m->sh->x87_pointers && head[i].name[2] == 'p')
+			m->v.x87_pointers |=
+				memcmp(a->fx + head[i].at, b->fx + head[i].at, len) != 0;
+		else
+			check(m, head[i].name, fpu_field(a->fx, head[i].at, len),
+			      fpu_field(b->fx, head[i].at, len));
 	}
 	for (unsigned i = 0; i < 8; i++) {
 		snprintf(name, sizeof(name), "st%u", i);
@@ -288,7 +293,7 @@ static struct diff_verdict compare(const struct diff_shared *sh, const struct di
 				   const struct diff_result *a, const struct diff_result *b,
 				   const struct diff_excuse *x, FILE *out)
 {
-	struct cmp m = {.c = c, .out = out};
+	struct cmp m = {.sh = sh, .c = c, .out = out};
 
 	if (c->flags & CASE_INVALID && valid_after_all(c, b))
 		return m.v;

@@ -55,7 +55,7 @@ struct engine_side {
 	struct vcpu *v;
 	struct log log;
 	uint8_t *ram, *pages[ARENA_PAGES];
-	uint32_t next_table, code_start, code_end;
+	uint32_t next_table;
 	pthread_t watchdog;
 	clockid_t clock;
 	bool watched;
@@ -273,17 +273,28 @@ static void load_memory(struct engine_side *e, const struct diff_case *c)
 	case_poke(e->sh, c, e->pages);
 }
 
-static void load_code(struct engine_side *e, const struct diff_case *c)
+/* The code pages of a case: int3 wherever there is no code. */
+static void code_image(const struct diff_case *c, uint8_t image[DIFF_CODE_SIZE])
 {
-	uint8_t *code = e->ram + P_CODE, buf[DIFF_CODE_MAX];
+	uint8_t buf[DIFF_CODE_MAX];
 	size_t len = case_code(c, buf);
 
-	memset(code + e->code_start, 0xcc, e->code_end - e->code_start);
-	guest_mem_wrote(e->mem, GPA(P_CODE + e->code_start), e->code_end - e->code_start);
-	memcpy(code + c->code_off, buf, len);
-	guest_mem_wrote(e->mem, GPA(P_CODE + c->code_off), len);
-	e->code_start = c->code_off;
-	e->code_end = c->code_off + (uint32_t)len;
+	memset(image, 0xcc, DIFF_CODE_SIZE);
+	memcpy(image + c->code_off, buf, len);
+}
+
+/* Writes what differs, by cache lines, so that an engine may keep what it knows of the rest. */
+static void load_code(struct engine_side *e, const struct diff_case *c)
+{
+	uint8_t image[DIFF_CODE_SIZE], *code = e->ram + P_CODE;
+
+	code_image(c, image);
+	for (uint32_t i = 0; i < DIFF_CODE_SIZE; i += 64) {
+		if (!memcmp(code + i, image + i, 64))
+			continue;
+		memcpy(code + i, image + i, 64);
+		guest_mem_wrote(e->mem, GPA(P_CODE + i), 64);
+	}
 }
 
 static void load_segments(struct engine_side *e, const struct diff_case *c)
@@ -373,10 +384,10 @@ static uint64_t budget(const struct diff_case *c)
 
 static bool code_intact(const struct engine_side *e, const struct diff_case *c)
 {
-	uint8_t buf[DIFF_CODE_MAX];
-	size_t len = case_code(c, buf);
+	uint8_t image[DIFF_CODE_SIZE];
 
-	return !memcmp(e->ram + P_CODE + c->code_off, buf, len);
+	code_image(c, image);
+	return !memcmp(e->ram + P_CODE, image, DIFF_CODE_SIZE);
 }
 
 static enum run_exit enter(struct engine_side *e, const struct diff_case *c)

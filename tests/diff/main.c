@@ -195,6 +195,7 @@ static int parse(struct options *o, int argc, char **argv)
 		{"shape", required_argument, NULL, 'S'},
 		{"only-class", required_argument, NULL, 'o'},
 		{"weights", required_argument, NULL, 'w'},
+		{"x87-pointers", no_argument, NULL, 'p'},
 		{"no-shrink", no_argument, NULL, 'k'},
 		{"sabotage", required_argument, NULL, 'x'},
 		{0},
@@ -244,6 +245,9 @@ static int parse(struct options *o, int argc, char **argv)
 			if (weights_parse(&o->weights, optarg, c == 'o'))
 				return -EINVAL;
 			break;
+		case 'p':
+			o->x87_pointers = true;
+			break;
 		case 'k':
 			o->shrink = false;
 			break;
@@ -277,6 +281,7 @@ static int set_up(struct run *run, struct err *err)
 	r = cpu_model_init(&run->sh->model, "host", err);
 	if (r)
 		return r;
+	run->sh->x87_pointers = run->opt.x87_pointers;
 	state_pool(run->sh, run->opt.seed);
 	r = gen_init(&run->gen, run->sh, run->opt.seed, run->opt.compat, &run->opt.weights);
 	return r ? err_set(err, -r, "cannot make cases: %s", strerror(-r)) : 0;
@@ -354,7 +359,8 @@ int main(int argc, char **argv)
 			"[--shape "
 			"all|single|block|loop] [--only-class integer|CLASS,...] [--weights "
 			"CLASS=N,...] "
-			"[--no-shrink] [--max-report N] [--no-compat] [--verbose]\nclasses:");
+			"[--x87-pointers] [--no-shrink] [--max-report N] [--no-compat] "
+			"[--verbose]\nclasses:");
 		weights_help(stderr);
 		return 2;
 	}

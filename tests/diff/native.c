@@ -287,6 +287,9 @@ static void load_memory(const struct diff_case *c, uint8_t *pages[ARENA_PAGES])
 	}
 	case_poke(sh, c, pages);
 	memset(code + CTX->code_start, 0xcc, CTX->code_end - CTX->code_start);
+	/* A stray store may have hit the rest: all bytes are the same, or are made so. */
+	if (code[0] != 0xcc || memcmp(code, code + 1, DIFF_CODE_SIZE - 1) != 0)
+		memset(code, 0xcc, DIFF_CODE_SIZE);
 	memcpy(code + c->code_off, buf, len);
 	CTX->code_start = c->code_off;
 	CTX->code_end = c->code_off + (uint32_t)len;

@@ -59,6 +59,7 @@ bool judge(struct run *run, const struct diff_case *c, const struct diff_result 
 	if (v.mismatch)
 		return worth_printing(run, c, &v);
 	run->dead_flags += v.dead_flags;
+	run->x87_pointers += v.x87_pointers;
 	if (v.undefined) {
 		run->undefined++;
 		if (!run->tally[c->mnemonic].undefined++)
@@ -255,7 +256,8 @@ void summary(const struct run *run)
 	}
 	printf("seed %" PRIu64 ": %" PRIu64 " cases, %" PRIu64 " mismatches, %" PRIu64
 	       " differences in undefined flags alone, %" PRIu64
-	       " in flags dead at a fault alone, %" PRIu64 " excused\n",
+	       " in flags dead at a fault alone, %" PRIu64 " in x87 pointers alone, %" PRIu64
+	       " excused\n",
 	       run->opt.seed, run->ran, run->mismatches, run->undefined, run->dead_flags,
-	       run->excused);
+	       run->x87_pointers, run->excused);
 }

@@ -9,7 +9,7 @@
 
 struct options {
 	uint64_t seed, cases, one;
-	bool replay, compat, verbose, shrink;
+	bool replay, compat, verbose, shrink, x87_pointers;
 	enum diff_shape shape;
 	struct weights weights;
 	const char *engine;
@@ -34,8 +34,8 @@ struct run {
 	struct gen gen;
 	struct diff_result *result; /* of the engine, a batch */
 	struct tally *tally;        /* by mnemonic */
-	uint64_t mismatches, undefined, excused, dead_flags, ran, by_outcome[5], by_vector[32],
-		reported, empty;
+	uint64_t mismatches, undefined, excused, dead_flags, x87_pointers, ran, by_outcome[5],
+		by_vector[32], reported, empty;
 	uint64_t by_shape[SHAPES], shape_ended[SHAPES];
 	uint64_t next, done;  /* the first number of the next batch; cases of the batches before */
 	uint64_t engine_case; /* the one the engine is at */
