@@ -46,6 +46,20 @@ static void guest_column(FILE *out, unsigned off, const uint8_t *bytes, unsigned
 	fprintf(out, "%4x  %-*s %-*s | ", off, GUEST_BYTES, hex, GUEST_TEXT - 1, text);
 }
 
+/* Jumps within the block have its offsets as targets, as the lines have; all others have addresses. */
+static unsigned host_insn(const struct blocktext *t, const struct engine_block *b, const uint8_t *code,
+			  unsigned from, unsigned to, char *text, size_t text_len)
+{
+	uint64_t base = (uint64_t)(uintptr_t)b->host;
+	struct insn insn;
+
+	if (insn_decode(&t->decoder, X86_MODE_64, code + from, to - from, &insn) == DECODE_OK &&
+	    insn.z.raw.imm[0].is_relative &&
+	    from + insn.z.length + (uint64_t)insn.z.raw.imm[0].value.s < b->n_host)
+		base = 0;
+	return blocktext_insn(t, X86_MODE_64, code + from, to - from, base + from, text, text_len);
+}
+
 /* Host code from..to beside one guest instruction (n_guest bytes; 0: beside none). */
 static void print_rows(const struct blocktext *t, const struct engine_block *b, const uint8_t *code,
 		       enum x86_mode mode, unsigned guest, unsigned n_guest, unsigned from, unsigned to, const char *eol,
@@ -60,9 +74,7 @@ static void print_rows(const struct blocktext *t, const struct engine_block *b, 
 		guest_column(out, guest, b->guest + guest, n_guest, first ? text : NULL);
 		first = false;
 		if (from < to) {
-			unsigned n = blocktext_insn(t, X86_MODE_64, code + from, to - from,
-						    (uint64_t)(uintptr_t)b->host + from, text,
-						    sizeof(text));
+			unsigned n = host_insn(t, b, code, from, to, text, sizeof(text));
 
 			fprintf(out, "%4x  %s", from, text);
 			from += n;

@@ -276,7 +276,10 @@ static int print_json(struct run *r, const struct vm_result *res, int status)
 	if (res->end == VM_END_DEBUG_EXIT)
 		cJSON_AddNumberToObject(j, "value", res->value);
 	cJSON_AddStringToObject(j, "reason", res->reason);
-	cJSON_AddNumberToObject(j, "instructions", (double)res->insns);
+	if (r->stats.counts_insns)
+		cJSON_AddNumberToObject(j, "instructions", (double)res->insns);
+	else
+		cJSON_AddNullToObject(j, "instructions");
 	cJSON_AddNumberToObject(j, "seconds", (double)(r->stats.end_ns - r->stats.run_ns) / 1e9);
 	cJSON_AddNumberToObject(j, "resets", res->resets);
 	if (res->dump[0])

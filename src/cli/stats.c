@@ -95,9 +95,11 @@ static void print_host(const struct stats *s, const struct vm_stats *v, FILE *ou
 	fprintf(out, "  %-28s %.3f user, %.3f system\n", "CPU seconds", tv_seconds(&u.ru_utime),
 		tv_seconds(&u.ru_stime));
 	fprintf(out, "  %-28s %ld MiB\n", "peak memory", u.ru_maxrss / 1024);
-	fprintf(out, "  %-28s %llu\n", "instructions", (unsigned long long)v->insns);
-	fprintf(out, "  %-28s %.1f million\n", "instructions/s",
-		seconds > 0 ? (double)v->insns / seconds / 1e6 : 0.0);
+	if (s->counts_insns) {
+		fprintf(out, "  %-28s %llu\n", "instructions", (unsigned long long)v->insns);
+		fprintf(out, "  %-28s %.1f million\n", "instructions/s",
+			seconds > 0 ? (double)v->insns / seconds / 1e6 : 0.0);
+	}
 	fprintf(out, "  %-28s %llu\n", "exceptions", (unsigned long long)v->exceptions);
 	fprintf(out, "  %-28s %llu\n", "interrupts", (unsigned long long)v->interrupts);
 	fprintf(out, "  %-28s %u\n", "guest resets", v->resets);
@@ -140,7 +142,10 @@ static void add_host(cJSON *j, const struct stats *s, const struct vm_stats *v)
 	cJSON_AddNumberToObject(j, "user_seconds", tv_seconds(&u.ru_utime));
 	cJSON_AddNumberToObject(j, "system_seconds", tv_seconds(&u.ru_stime));
 	cJSON_AddNumberToObject(j, "peak_memory_bytes", (double)u.ru_maxrss * 1024);
-	cJSON_AddNumberToObject(j, "instructions", (double)v->insns);
+	if (s->counts_insns)
+		cJSON_AddNumberToObject(j, "instructions", (double)v->insns);
+	else
+		cJSON_AddNullToObject(j, "instructions");
 	cJSON_AddNumberToObject(j, "exceptions", (double)v->exceptions);
 	cJSON_AddNumberToObject(j, "interrupts", (double)v->interrupts);
 	cJSON_AddNumberToObject(j, "resets", v->resets);
@@ -267,6 +272,8 @@ int stats_start(struct stats *s, const struct vm *vm, struct err *err)
 
 	s->vm = vm;
 	s->engine = vm_engine(vm);
+	/* Translated code does not count: that would cost it speed. */
+	s->counts_insns = !s->engine->uses_config;
 	s->run_ns = host_now_ns();
 	sigfillset(&all);
 	pthread_sigmask(SIG_BLOCK, &all, &old);

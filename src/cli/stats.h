@@ -23,6 +23,7 @@ struct stats {
 	bool json;
 	const struct vm *vm;          /* while the thread runs */
 	const struct engine_ops *engine;
+	bool counts_insns;            /* vm_stats.insns says something */
 	pthread_t thread;
 	bool runs;
 	atomic_bool stop;

@@ -146,28 +146,34 @@ static void add_work(struct translate *t, struct worklist *w, uint64_t rip)
 	w->rip[w->n++] = rip;
 }
 
-/* Where a block leads to within the function: the target of its last instruction, and the next one. */
+/* Where the instruction at rip leads to: the target of a jump, and what follows the last one of a block. */
+static void add_targets(struct translate *t, struct worklist *w, const struct insn *insn, uint64_t rip, bool last)
+{
+	uint64_t next = rip + insn->z.length;
+	ZydisInstructionCategory kind = insn->z.meta.category;
+
+	if (insn->z.raw.imm[0].is_relative && kind != ZYDIS_CATEGORY_CALL)
+		add_work(t, w, next + (uint64_t)insn->z.raw.imm[0].value.s);
+	if (last && kind != ZYDIS_CATEGORY_RET && kind != ZYDIS_CATEGORY_UNCOND_BR &&
+	    insn->z.mnemonic != ZYDIS_MNEMONIC_UD2)
+		add_work(t, w, next);
+}
+
+/* A block may go on behind a conditional jump: each of its instructions may lead out of it. */
 static void add_successors(struct translate *t, struct worklist *w, const struct kept_block *k)
 {
-	const struct engine_block_insn *insn = (const void *)k->copy;
+	const struct engine_block_insn *at = (const void *)k->copy;
 	struct insn_decoder d;
-	struct insn last;
-	unsigned off;
-	uint64_t end;
+	struct insn insn;
 
-	if (!k->b.n_insns)
-		return;
-	off = insn[k->b.n_insns - 1].guest_off;
 	insn_decoder_init(&d);
-	if (off >= k->b.n_guest ||
-	    insn_decode(&d, X86_MODE_64, guest_of(k) + off, k->b.n_guest - off, &last) != DECODE_OK)
-		return;
-	end = k->b.rip + off + last.z.length;
-	if (last.z.raw.imm[0].is_relative && last.z.meta.category != ZYDIS_CATEGORY_CALL)
-		add_work(t, w, end + (uint64_t)last.z.raw.imm[0].value.s);
-	if (last.z.meta.category != ZYDIS_CATEGORY_RET && last.z.meta.category != ZYDIS_CATEGORY_UNCOND_BR &&
-	    last.z.mnemonic != ZYDIS_MNEMONIC_UD2)
-		add_work(t, w, end);
+	for (unsigned i = 0; i < k->b.n_insns; i++) {
+		unsigned off = at[i].guest_off;
+
+		if (off < k->b.n_guest &&
+		    insn_decode(&d, X86_MODE_64, guest_of(k) + off, k->b.n_guest - off, &insn) == DECODE_OK)
+			add_targets(t, w, &insn, k->b.rip + off, i + 1 == k->b.n_insns);
+	}
 }
 
 /* Enters the function wherever its blocks lead to. */
@@ -272,19 +278,32 @@ static void print_counters(struct translate *t, const struct engine_counter *bef
 				*after[i].unit ? " " : "", after[i].unit);
 }
 
+/* But for the guest's own code, to which the function returns. */
 static void print_path(struct translate *t)
 {
+	unsigned n = 0;
+
 	for (size_t i = 0; i < t->n_blocks; i++) {
 		uint64_t rip = t->block[i].b.rip;
 
-		fprintf(t->cli->out, i ? ", " : "translated, in this order: ");
+		if (rip >= FLAT_OWN)
+			continue;
+		fprintf(t->cli->out, n++ ? ", " : "translated, in this order: ");
 		if (inside(t, rip))
 			fprintf(t->cli->out, "+%#llx", (unsigned long long)(rip - t->fn.addr));
 		else
 			fprintf(t->cli->out, "%#llx", (unsigned long long)rip);
 	}
-	if (t->n_blocks)
-		fputc('\n', t->cli->out);
+	if (n)
+		fputs("\ncounted by the engine, with the HLT at the end:\n", t->cli->out);
+}
+
+static void print_result(struct translate *t, const struct flat_result *r)
+{
+	fprintf(t->cli->out, ") = %lld (%#llx)", (long long)r->rax, (unsigned long long)r->rax);
+	if (!t->engine->uses_config)
+		fprintf(t->cli->out, ", %llu instructions", (unsigned long long)r->insns);
+	fputc('\n', t->cli->out);
 }
 
 static int run_function(struct translate *t, struct err *err)
@@ -309,8 +328,7 @@ static int run_function(struct translate *t, struct err *err)
 			       r.rip - FLAT_UNRESOLVED_BASE < GUEST_PAGE_SIZE
 				       ? ": it called what is not in the file" : "");
 	}
-	fprintf(t->cli->out, ") = %lld (%#llx), %llu instructions\n", (long long)r.rax,
-		(unsigned long long)r.rax, (unsigned long long)r.insns);
+	print_result(t, &r);
 	print_path(t);
 	print_counters(t, before, n);
 	return 0;

@@ -10,7 +10,7 @@
 #include "cpu/cpu.h"
 
 /* What the guest needs for itself is high up, where no program is linked to. */
-#define MONITOR 0xffff900000000000ULL
+#define MONITOR FLAT_OWN
 enum { M_GDT = 0x0000, M_IDT = 0x1000, M_TSS = 0x2000, M_HANDLERS = 0x3000, M_RETURN = 0x4000, M_STACK = 0x5000,
        M_END = 0x6000 };
 #define STACK_TOP 0x7fff00000000ULL

@@ -43,7 +43,7 @@ struct flat_result {
 	enum flat_end end;
 	uint64_t rax;
 	uint64_t rip;   /* FLAT_FAULT: of the instruction */
-	uint64_t insns; /* retired by this call */
+	uint64_t insns; /* retired by this call, by an engine that counts them */
 	char reason[192]; /* unless FLAT_RETURNED */
 };
 
@@ -76,6 +76,7 @@ int flat_load_size(const struct elf_view *v, uint64_t *bytes, struct err *err) m
 int flat_load(struct flat *f, const struct elf_view *v, const char *function,
 	      struct flat_function *out, struct err *err) must_check;
 
+#define FLAT_OWN 0xffff900000000000ULL   /* the guest's own pages: handlers, the HLT to return to */
 #define FLAT_BASE 0x400000ULL            /* of objects and of what can lie anywhere */
 #define FLAT_UNRESOLVED_BASE 0x3ff000ULL /* one page of HLT */
 

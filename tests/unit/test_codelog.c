@@ -18,8 +18,8 @@ static char dir[] = "/tmp/ringer-codelog-XXXXXX";
 
 /* push rbp; mov rbp, rsp; jne +2 */
 static const uint8_t guest[] = {0x55, 0x48, 0x89, 0xe5, 0x75, 0x02};
-/* nop; push rbp; mov rbp, rsp; nop; jne +2; ret */
-static const uint8_t host[] = {0x90, 0x55, 0x48, 0x89, 0xe5, 0x90, 0x75, 0x02, 0xc3};
+/* nop; push rbp; mov rbp, rsp; nop; jne +0; ret */
+static const uint8_t host[] = {0x90, 0x55, 0x48, 0x89, 0xe5, 0x90, 0x75, 0x00, 0xc3};
 static const struct engine_block_insn insns[] = {{0, 1}, {1, 2}, {4, 6}};
 
 static struct engine_block block(uint64_t rip, unsigned cpl)
@@ -62,6 +62,7 @@ static void blocks_are_shown_side_by_side(void **state)
 		"|    5  nop",
 		"   4  7502",
 		"jnz 0x401008",
+		"|    6  jnz 0x8",
 		"|    8  ret",
 	};
 	struct engine_block b = block(0x401000, 0);
