@@ -10,6 +10,9 @@
 
 #include "engine/bt/internal.h"
 
+#define FX_FOP 6
+#define FX_FIP 8
+#define FX_FDP 16
 #define XSAVE_HEADER 512 /* XSTATE_BV */
 #define XSAVE_XMM 160
 #define FX_XMM_SIZE 256
@@ -81,6 +84,106 @@ static const struct {
 	{COMP_HI16_ZMM, 16, 0, 64},
 };
 
+/* Linear address that level 1 maps to this host address in a mode; 0: it does not, or no longer. */
+static uint64_t linear_of(const struct bt *bt, unsigned mode, uint64_t host)
+{
+	const struct mmu *m = &bt->v->mmu;
+	uint64_t page = align_down(host, GUEST_PAGE_SIZE);
+
+	if (m->stack[mode].host == page)
+		return m->stack[mode].tag + (host - page);
+	for (unsigned i = 0; i < TLB_ENTRIES; i++) {
+		if (m->read[mode][i].host == page)
+			return m->read[mode][i].tag + (host - page);
+		if (m->write[mode][i].host == page)
+			return m->write[mode][i].tag + (host - page);
+	}
+	return 0;
+}
+
+static bool is_guest_ram(const struct guest_mem *m, uint64_t host)
+{
+	uint64_t size;
+	gpa_t base;
+
+	for (unsigned i = 0; guest_mem_region(m, i, &base, &size); i++)
+		if (host - (uint64_t)guest_ptr(m, base, size) < size)
+			return true;
+	return false;
+}
+
+/* An x87 instruction's opcode and ModRM, and its segment when that has a base. Not with Zydis: vector state is live. */
+struct x87_insn {
+	uint16_t fop;
+	uint8_t modrm;
+	int seg;
+};
+
+static struct x87_insn parse_x87(const uint8_t *p, unsigned len)
+{
+	struct x87_insn x = {.seg = -1};
+
+	for (unsigned i = 0; i + 1 < len; i++) {
+		if (p[i] >= 0xd8 && p[i] <= 0xdf) {
+			x.modrm = p[i + 1];
+			x.fop = (uint16_t)((p[i] & 7) << 8 | x.modrm);
+			break;
+		}
+		if (p[i] == 0x64 || p[i] == 0x65)
+			x.seg = p[i] == 0x64 ? S_FS : S_GS;
+	}
+	return x;
+}
+
+static void set_fx(uint8_t *fx, unsigned at, uint64_t value, size_t size)
+{
+	memcpy(fx + at, &value, size);
+}
+
+static uint64_t guest_data_pointer(const struct bt *bt, unsigned mode, const struct x87_insn *x, uint64_t host)
+{
+	uint64_t va = linear_of(bt, mode, host);
+
+	/* FDP is an offset into the segment; the instruction is the one that accessed it when it has an operand. */
+	return va && x->seg >= 0 && x->modrm < 0xc0 ? va - bt->v->seg[x->seg].base : va;
+}
+
+/*
+ * The last x87 instruction ran as a copy in the cache: where the guest has it, and its operand, comes in place of host
+ * addresses, which no guest must see. 0 where that is not known any more, as after eviction.
+ */
+void fpu_fix_pointers(struct bt *bt, uint8_t *fx)
+{
+	struct guest_mem *mem = bt->v->mem;
+	struct x87_insn guest = {.seg = -1}, host;
+	uint64_t ip, dp, rip = 0;
+	unsigned i, len, mode = MMU_KERNEL;
+	const struct block *b;
+	const uint8_t *bytes;
+	uint16_t fop;
+
+	memcpy(&ip, fx + FX_FIP, 8);
+	memcpy(&dp, fx + FX_FDP, 8);
+	memcpy(&fop, fx + FX_FOP, 2);
+	if (!cache_contains(bt, ip))
+		return;
+	b = cache_block_at(bt, ip, &i);
+	if (b) {
+		mode = b->mode & MODE_MMU;
+		rip = b->insn[i].guest_off + (mode == MMU_USER ? bt->x87_page_va + (b->gpa & 0xfff) : b->va);
+		len = (unsigned)b->insn[i + 1].guest_off - b->insn[i].guest_off;
+		bytes = guest_ptr(mem, GPA(b->gpa + b->insn[i].guest_off), len);
+		guest = parse_x87(bytes, bytes ? len : 0);
+		host = parse_x87((const uint8_t *)ip, X86_INSN_MAX);
+		/* Some CPUs record FOP only with an unmasked exception: then an older instruction's is there. */
+		if (guest.fop && fop == (host.fop & 0x7ff))
+			set_fx(fx, FX_FOP, guest.fop, 2);
+	}
+	set_fx(fx, FX_FIP, rip, 8);
+	if (is_guest_ram(mem, dp))
+		set_fx(fx, FX_FDP, guest_data_pointer(bt, mode, &guest, dp), 8);
+}
+
 void fpu_spill(struct vcpu *v)
 {
 	struct bt *bt = bt_of(v);
@@ -97,6 +200,7 @@ void fpu_spill(struct vcpu *v)
 		memset(v->fpu.fx + 32, 0, 128);
 		memcpy(v->fpu.fx, &fcw, 2);
 	}
+	fpu_fix_pointers(bt, v->fpu.fx);
 	memset(v->fpu.zmm, 0, sizeof(v->fpu.zmm));
 	for (unsigned i = 0; i < ARRAY_SIZE(parts); i++)
 		if (in_use(bv, parts[i].component))

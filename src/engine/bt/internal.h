@@ -162,6 +162,7 @@ struct bt {
 	uint64_t host_rsp;
 	uint64_t target;           /* where a stub jumps to */
 	uint64_t page_va;          /* linear address of the page that a user block runs in */
+	uint64_t x87_page_va;      /* page_va when a user block last ran an x87 instruction */
 	uint64_t key[MMU_MODES];
 	uint64_t temp;
 	struct jump jump[JUMP_SLOTS];
@@ -242,6 +243,8 @@ int fpu_init(struct bt *bt, struct err *err) must_check;
 void fpu_fini(struct bt *bt);
 void fpu_spill(struct vcpu *v);
 void fpu_load(struct bt *bt);
+/* FIP, FDP and FOP of an FXSAVE64 image taken from the hardware, as the guest must see them. For light calls too. */
+void fpu_fix_pointers(struct bt *bt, uint8_t *fx);
 
 /*
  * run.c: what stubs call, with all guest state in the vCPU. arg: block id in the upper half, and what translate.c

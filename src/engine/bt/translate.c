@@ -436,6 +436,33 @@ static void flags_after(struct translation *t, const struct guest_insn *g)
 		t->flags = FLAGS_HOST;
 }
 
+/* Control instructions leave the last instruction's pointers alone (SDM vol. 1, 8.1.8). */
+static bool sets_x87_pointers(const struct guest_insn *g)
+{
+	switch (g->op.mnemonic) {
+	case ZYDIS_MNEMONIC_FNINIT:
+	case ZYDIS_MNEMONIC_FNCLEX:
+	case ZYDIS_MNEMONIC_FLDCW:
+	case ZYDIS_MNEMONIC_FNSTCW:
+	case ZYDIS_MNEMONIC_FNSTSW:
+		return false;
+	default:
+		return g->op.fpu == FPU_X87;
+	}
+}
+
+/* FIP will need the page, which the last x87 instruction ran in, once in a user block. After it: R11 is free. */
+static void note_x87(struct translation *t, const struct guest_insn *g)
+{
+	struct emitter *e = &t->draft.e;
+
+	if (!t->user || t->x87_noted || !sets_x87_pointers(g))
+		return;
+	t->x87_noted = true;
+	emit_rg(e, OP_MOV_RM, 1, R_11, GB(page_va));
+	emit_rg(e, OP_MOV_MR, 1, R_11, GB(x87_page_va));
+}
+
 static void emit_plain(struct translation *t)
 {
 	struct guest_insn *g = &t->insn[t->i];
@@ -457,6 +484,7 @@ static void emit_plain(struct translation *t)
 		store_guest(e, both ? R_10 : R_11, R_10);
 	if (g->writes_r11)
 		store_guest(e, R_11, R_11);
+	note_x87(t, g);
 	flags_after(t, g);
 }
 
@@ -503,6 +531,7 @@ static void emit_with_memory(struct translation *t)
 		store_guest(e, R_11, R_10);
 	if (g->writes_r11)
 		store_guest(e, R_11, R_11);
+	note_x87(t, g);
 	flags_after(t, g);
 }
 
@@ -953,6 +982,7 @@ struct block *translate(struct bt *bt, uint64_t va, uint64_t gpa, const uint8_t 
 	t->user = t->mmu_mode == MMU_USER;
 	t->bytes = bytes;
 	t->n_slow = 0;
+	t->x87_noted = false;
 	memset(&d->b, 0, sizeof(d->b));
 	d->n_fixups = d->n_ids = d->n_far = 0;
 	d->miss = false;

@@ -72,6 +72,7 @@ struct translation {
 	unsigned n;
 	unsigned i;             /* instruction being emitted */
 	unsigned len;           /* guest bytes */
+	bool x87_noted;         /* bt.x87_page_va is set in this block */
 	bool falls_through;     /* the last instruction goes on to the next address */
 	enum flag_place flags;
 	struct group group;
