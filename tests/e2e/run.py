@@ -12,10 +12,11 @@ from pathlib import Path
 import badfile
 import boot
 import life
+import observe
 import terminal
 from guest import Failure, Guest
 
-CASES = {**boot.CASES, **life.CASES, **terminal.CASES, **badfile.CASES}
+CASES = {**boot.CASES, **life.CASES, **observe.CASES, **terminal.CASES, **badfile.CASES}
 
 
 class Bench:
