@@ -376,6 +376,11 @@ static void take_accesses(struct translation *t)
 	}
 }
 
+static bool stores(const struct guest_insn *g)
+{
+	return g->access.used ? g->access.write : g->kind == KIND_PUSH_MEM;
+}
+
 static void take_liveness(struct translation *t)
 {
 	uint8_t live = F_ALL;
@@ -383,7 +388,8 @@ static void take_liveness(struct translation *t)
 	for (unsigned i = t->n; i-- > 0;) {
 		struct guest_insn *g = &t->insn[i];
 
-		if (ends_block(g) || g->kind == KIND_JCC || g->kind == KIND_LOOP)
+		/* After a store into this block what comes next may be something else, that reads them. */
+		if (ends_block(g) || g->kind == KIND_JCC || g->kind == KIND_LOOP || (t->writable && stores(g)))
 			live = F_ALL;
 		g->live = live;
 		live = (uint8_t)((live & ~g->writes) | g->reads);

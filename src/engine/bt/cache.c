@@ -216,23 +216,6 @@ static void unchain(struct cache *c, struct block *b, unsigned exit)
 	patch(c, b, x, b->code + x->stub);
 }
 
-void cache_unchain_cross_page(struct bt *bt)
-{
-	struct cache *c = bt->cache;
-
-	for (uint32_t s = 0; s < SEGMENTS; s++) {
-		uint8_t *p = c->meta + (uint64_t)s * c->segment_meta, *end = p + c->use[s].meta;
-
-		for (; p < end; p += ((struct block *)p)->meta_room) {
-			struct block *b = (struct block *)p;
-
-			for (unsigned i = 0; i < b->n_exits && !b->dead; i++)
-				if (!b->exit[i].in_page)
-					unchain(c, b, i);
-		}
-	}
-}
-
 /* The jump table has a block under any of the linear addresses that it ran at: the low 12 bits are known. */
 static void forget_jumps(struct bt *bt, const struct block *b)
 {
@@ -288,13 +271,36 @@ static void free_remove(struct cache *c, struct block *b)
 		c->by_id[b->free_next]->free_prev = b->free_prev;
 }
 
-static void kill_block(struct bt *bt, struct block *b)
+void cache_kill(struct bt *bt, struct block *b)
 {
 	detach(bt, b);
 	forget_jumps(bt, b);
 	b->dead = true;
 	free_push(bt->cache, b);
 	bt->stat[STAT_INVALIDATED]++;
+}
+
+void cache_supervisor_remapped(struct bt *bt)
+{
+	struct cache *c = bt->cache;
+
+	for (uint32_t s = 0; s < SEGMENTS; s++) {
+		uint8_t *p = c->meta + (uint64_t)s * c->segment_meta, *end = p + c->use[s].meta;
+
+		for (; p < end; p += ((struct block *)p)->meta_room) {
+			struct block *b = (struct block *)p;
+
+			if (b->dead)
+				continue;
+			if (b->writable && (b->mode & MODE_MMU) != MMU_USER) {
+				cache_kill(bt, b);
+				continue;
+			}
+			for (unsigned i = 0; i < b->n_exits; i++)
+				if (!b->exit[i].in_page)
+					unchain(c, b, i);
+		}
+	}
 }
 
 static void evict_segment(struct bt *bt, uint32_t s)
@@ -473,7 +479,7 @@ static void wrote_page(struct bt *bt, uint64_t page, uint64_t from, uint64_t to)
 		if (align_down(b->gpa, GUEST_PAGE_SIZE) != page)
 			continue;
 		if (b->gpa < to && from < b->gpa + b->len)
-			kill_block(bt, b);
+			cache_kill(bt, b);
 		else
 			guest_code_mark(bt->v->mem, GPA(b->gpa), b->len);
 	}

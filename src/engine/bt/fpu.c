@@ -170,7 +170,7 @@ void fpu_fix_pointers(struct bt *bt, uint8_t *fx)
 	b = cache_block_at(bt, ip, &i);
 	if (b) {
 		mode = b->mode & MODE_MMU;
-		rip = b->insn[i].guest_off + (mode == MMU_USER ? bt->x87_page_va + (b->gpa & 0xfff) : b->va);
+		rip = b->insn[i].guest_off + (block_floats(b->mode) ? bt->x87_page_va + (b->gpa & 0xfff) : b->va);
 		len = (unsigned)b->insn[i + 1].guest_off - b->insn[i].guest_off;
 		bytes = guest_ptr(mem, GPA(b->gpa + b->insn[i].guest_off), len);
 		guest = parse_x87(bytes, bytes ? len : 0);

@@ -25,18 +25,25 @@
  * that needs them loads them at that entry. In the RFLAGS that a fault or an interrupt saves, status flags that the
  * program overwrites before it reads them are unspecified.
  *
- * Blocks are keyed by guest-physical address, mode flags (struct bt.flags), and for the supervisor also by linear
- * address. User blocks run at any linear address: bt.page_va says at which page they are now. A block never leaves
+ * Blocks are keyed by guest-physical address, mode flags (struct bt.flags), and for the supervisor and for programs
+ * linked at fixed addresses (below 2 GiB) also by linear address. Other user blocks *float*: they run at any linear
+ * address, bt.page_va says at which page they are now, so shared libraries are translated once. A block never leaves
  * its page; an instruction that crosses into the next page is left to the interpreter. Conditional jumps within a
  * block are side exits.
  *
- * Entries of a block:   poll:   leave if vcpu.poll is set         from indirect jumps and backward ones
+ * Entries of a block:   table:  set bt.page_va, if it floats            from the jump table, with R10 = address + key
+ *                       poll:   leave if vcpu.poll is set         from backward ones, flags in memory
  *                       flags:  load flags, if the block needs them     from forward calls
  *                       body:                                     from forward jumps in the page
  *                       back:   save flags, go to poll            from backward jumps in the page
  *
  * Jump table. Indirect jumps, and direct ones that leave the page, look their target up in bt.jump by linear address
  * plus a key that stands for the code space (mmu.h) and mode flags; changed mappings get a new key.
+ *
+ * Sites. A probe that computes its TLB slot from the address adds that to the latency of every load. Since most
+ * instructions stay on one page for long, a probe uses the slot that it used last (bt.site_slot); the computation comes
+ * out of line, when that one fails. Sites that keep failing (bt.site_misses) are translated anew with the computation in
+ * line (bt.site_wild).
  *
  * Nothing here runs on two threads: each vCPU has a code cache of its own. Other threads only set vcpu.poll.
  */
@@ -50,6 +57,7 @@
 
 #define MAX_INSNS 48       /* of guest code in a block */
 #define MAX_EXITS 24
+#define SITES 32768u
 #define JUMP_SLOTS 65536u  /* the low 16 bits of the linear address choose one */
 #define VICTIM_SLOTS 4096u
 #define HASH_SLOTS 65536u
@@ -68,9 +76,10 @@ enum {
 	MODE_NO_GROUP = 1 << 8,  /* the first access has failed as part of a group: none in this block */
 	MODE_TSC = 1 << 9,       /* RDTSC allowed */
 	MODE_FSGSBASE = 1 << 10,
+	MODE_FIXED = 1 << 11,    /* user code at a linear address below 2 GiB: keyed by it like the supervisor's */
 };
 
-enum block_entry { ENTRY_BODY, ENTRY_FLAGS, ENTRY_POLL, ENTRY_BACK, ENTRY_COUNT };
+enum block_entry { ENTRY_BODY, ENTRY_FLAGS, ENTRY_POLL, ENTRY_BACK, ENTRY_TABLE, ENTRY_COUNT };
 
 /* A direct jump out of a block that can be chained. */
 struct block_exit {
@@ -103,6 +112,7 @@ struct block {
 	uint16_t entry[ENTRY_COUNT]; /* offsets from code */
 	bool dead;                 /* its guest bytes were written: still there because it may be running */
 	bool reads_flags;
+	bool writable;             /* by the code itself when it was translated: made for that */
 	uint64_t mem_flags;        /* bit i: at instruction i the guest's flags are in vcpu.status (or dead) */
 	struct block_exit *exit;   /* n_exits */
 	struct block_insn *insn;   /* n_insns + 1 */
@@ -155,7 +165,7 @@ struct key_slot {
 
 enum { STAT_BLOCKS, STAT_INSNS, STAT_BYTES_IN, STAT_BYTES_OUT, STAT_LINKS, STAT_LINK_EXITS, STAT_DISPATCHES, STAT_MISSES,
        STAT_SLOW, STAT_SLOW_INTERP, STAT_CROSSING, STAT_INTERP, STAT_LIGHT, STAT_POLLS, STAT_FAULTS, STAT_HOST_FAULTS,
-       STAT_INVALIDATED, STAT_EVICTED, STAT_SPILLS, STAT_TRANSLATION, STAT_INTERRUPTS, STAT_NEW_KEYS, STAT_COUNT };
+       STAT_INVALIDATED, STAT_EVICTED, STAT_SPILLS, STAT_TRANSLATION, STAT_INTERRUPTS, STAT_NEW_KEYS, STAT_WILD, STAT_COUNT };
 
 /* In vcpu.engine_area: what translated code reaches comes first. */
 struct bt {
@@ -166,7 +176,11 @@ struct bt {
 	uint64_t key[MMU_MODES];
 	uint64_t temp;
 	struct jump jump[JUMP_SLOTS];
+	uint32_t site_slot[SITES];   /* byte offset of a TLB slot in its table */
+	uint16_t site_misses[SITES]; /* since they were cleared last */
 
+	uint8_t site_wild[SITES / 8];
+	uint64_t misses_cleared;     /* when, by the time-stamp counter */
 	struct vcpu *v;
 	struct interp *interp;
 	const struct engine_config *config;
@@ -203,6 +217,17 @@ static inline struct bt *bt_of(const struct vcpu *v)
 	return (struct bt *)(uintptr_t)v->engine_area;
 }
 
+/* The site of the instruction at a guest-physical address. Collisions only cost time. */
+static inline unsigned site_of(uint64_t gpa)
+{
+	return (unsigned)(gpa * 0x9e3779b97f4a7c15ULL >> 40) & (SITES - 1);
+}
+
+static inline bool block_floats(uint32_t mode)
+{
+	return (mode & MODE_MMU) == MMU_USER && !(mode & MODE_FIXED);
+}
+
 /* Displacements from GS:0. */
 #define G(field) offsetof(struct vcpu, field)
 #define GB(field) (offsetof(struct vcpu, engine_area) + offsetof(struct bt, field))
@@ -228,7 +253,9 @@ struct block *cache_block_at(struct bt *bt, uint64_t host, unsigned *insn);
 void cache_chain(struct bt *bt, struct block *b, unsigned exit, struct block *to, enum block_entry entry);
 void cache_wrote(struct bt *bt, uint64_t gpa, uint64_t len);
 void cache_drop_all(struct bt *bt);
-void cache_unchain_cross_page(struct bt *bt);
+void cache_kill(struct bt *bt, struct block *b); /* to be translated anew */
+/* The supervisor's mappings of code changed: other code may be next door, and code be writable no more. */
+void cache_supervisor_remapped(struct bt *bt);
 
 /* translate.c */
 int translation_new(struct bt *bt, struct err *err) must_check;

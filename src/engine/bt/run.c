@@ -24,7 +24,7 @@ static void set_rip(struct vcpu *v, const struct block *b, unsigned guest_off)
 {
 	struct bt *bt = bt_of(v);
 
-	if ((b->mode & MODE_MMU) == MMU_USER)
+	if (block_floats(b->mode))
 		v->rip = bt->page_va + (b->gpa & PAGE_MASK) + guest_off;
 	else
 		v->rip = b->va + guest_off;
@@ -88,7 +88,7 @@ static void update_keys(struct bt *bt)
 	const struct mmu *m = &bt->v->mmu;
 
 	if (unlikely(m->code_space[1] != bt->chained_space)) {
-		cache_unchain_cross_page(bt);
+		cache_supervisor_remapped(bt);
 		bt->chained_space = m->code_space[1];
 	}
 	for (unsigned mode = 0; mode < MMU_MODES; mode++) {
@@ -173,9 +173,17 @@ static struct block *find_block(struct bt *bt, uint32_t extra_mode)
 	struct vcpu *v = bt->v;
 	uint64_t gpa = fetch_gpa(v);
 	uint32_t mode = bt->mode_flags | v->mmu_mode | extra_mode;
-	uint64_t va = v->mmu_mode == MMU_USER ? gpa & PAGE_MASK : v->rip;
-	struct block *b = cache_find(bt, gpa, va, mode);
+	uint64_t va = v->rip;
+	struct block *b;
 	const uint8_t *bytes;
+
+	if (v->mmu_mode == MMU_USER) {
+		if (v->rip < BIT(31) - GUEST_PAGE_SIZE)
+			mode |= MODE_FIXED;
+		else
+			va = gpa & PAGE_MASK;
+	}
+	b = cache_find(bt, gpa, va, mode);
 
 	if (likely(b))
 		return b;
@@ -257,7 +265,7 @@ static uint64_t dispatch_jump(struct bt *bt)
 		uint64_t key = va + bt->key[b->mode & MODE_MMU];
 
 		bt->jump[va & (JUMP_SLOTS - 1)] =
-			(struct jump){.key = key, .host = cache_exec(bt, b->code + b->entry[ENTRY_POLL])};
+			(struct jump){.key = key, .host = cache_exec(bt, b->code + b->entry[ENTRY_TABLE])};
 	}
 	return host;
 }
@@ -290,18 +298,18 @@ uint64_t bt_link(struct vcpu *v, uint64_t arg, uint64_t unused)
 	struct block *b = block_of(bt, arg), *to;
 	struct block_exit *x = &b->exit[(uint32_t)arg];
 	uint64_t changes = bt->stat[STAT_EVICTED] + bt->stat[STAT_INVALIDATED];
-	uint64_t from = (b->mode & MODE_MMU) == MMU_USER ? bt->page_va + (b->gpa & PAGE_MASK) : b->va, host;
-	bool user = (b->mode & MODE_MMU) == MMU_USER;
+	uint64_t base = block_floats(b->mode) ? bt->page_va : 0, host;
+	uint64_t from = block_floats(b->mode) ? base + (b->gpa & PAGE_MASK) : b->va;
 
 	(void)unused;
 	bt->stat[STAT_LINK_EXITS]++;
-	v->rip = x->va + (user ? bt->page_va : 0);
+	v->rip = base + x->va;
 	if (!may_chain(bt, b, x))
 		return dispatch_jump(bt);
 	to = NULL;
 	host = dispatch_to(bt, &to, 0);
 	if (to && changes == bt->stat[STAT_EVICTED] + bt->stat[STAT_INVALIDATED] && !b->dead &&
-	    v->rip == x->va + (user ? bt->page_va : 0))
+	    v->rip == base + x->va)
 		cache_chain(bt, b, (uint32_t)arg, to, entry_for(x, v->rip <= from + b->len));
 	return host;
 }
@@ -334,6 +342,36 @@ uint64_t bt_light(struct vcpu *v, uint64_t arg, uint64_t unused)
 	return bt_interp(v, arg, unused);
 }
 
+/*
+ * A probe at a site that has missed its slot 65536 times lately, though the TLB has the page: it gets a computed slot in
+ * its next translation.
+ */
+static bool site_is_wild(struct bt *bt, const struct block *b, unsigned i, bool write, uint64_t va, bool crosses)
+{
+	unsigned mode = b->mode & MODE_MMU, site = site_of(b->gpa + b->insn[i].guest_off);
+	const struct tlb_entry *e = write ? &bt->v->mmu.write[mode][tlb_index(va)] : &bt->v->mmu.read[mode][tlb_index(va)];
+
+	if (crosses || bt->site_misses[site] || e->tag != (va & ~PAGE_MASK) || !assist(bt, ASSIST_TLB) ||
+	    bt->config->stress.slow_memory)
+		return false;
+	bt->site_wild[site / 8] |= (uint8_t)(1u << site % 8);
+	bt->stat[STAT_WILD]++;
+	return true;
+}
+
+#define MISSES_PERIOD 20000000 /* time-stamp cycles: some milliseconds */
+
+/* So that sites are judged by their misses in a short time. */
+static void clear_misses(struct bt *bt)
+{
+	uint64_t now = __builtin_ia32_rdtsc();
+
+	if (now - bt->misses_cleared < MISSES_PERIOD)
+		return;
+	bt->misses_cleared = now;
+	memset(bt->site_misses, 0, sizeof(bt->site_misses));
+}
+
 /* A probe failed for the linear address va. arg: see translate.c, slow_site(). */
 static uint64_t slow(struct vcpu *v, uint64_t arg, uint64_t va, bool stack)
 {
@@ -346,6 +384,11 @@ static uint64_t slow(struct vcpu *v, uint64_t arg, uint64_t va, bool stack)
 	struct block *to;
 
 	bt->stat[STAT_SLOW]++;
+	if (unlikely(!stack && site_is_wild(bt, b, i, write, va, crosses))) {
+		set_rip(v, b, b->insn[i].guest_off);
+		cache_kill(bt, b);
+		return dispatch(bt);
+	}
 	if (!crosses && !bt->config->stress.slow_memory && assist(bt, ASSIST_TLB)) {
 		bool ok = stack ? mmu_fill_stack(&v->mmu, va, mode) : false;
 
@@ -436,6 +479,7 @@ static bool attend(struct bt *bt, enum run_exit *exit)
 	}
 	if (!v->request && !v->pending_db && !v->halted && !v->wait_sipi)
 		return true;
+	clear_misses(bt);
 	v->poll = 0;
 	if (!cpu_take_pending(v, &stop)) {
 		*exit = RUN_SHUTDOWN;
@@ -596,6 +640,7 @@ static const struct {
 	[STAT_SLOW] = {"slow", "exits: TLB probe failed", ""},
 	[STAT_SLOW_INTERP] = {"slow_interp", "accesses by the interpreter", ""},
 	[STAT_CROSSING] = {"group_misses", "groups taken apart", ""},
+	[STAT_WILD] = {"wild_sites", "probes made to compute their slot", ""},
 	[STAT_INTERP] = {"interpreted", "instructions interpreted", ""},
 	[STAT_LIGHT] = {"light", "instructions by light calls", ""},
 	[STAT_POLLS] = {"polls", "exits: poll", ""},

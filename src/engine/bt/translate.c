@@ -92,7 +92,7 @@ void emit_code_address(struct translation *t, unsigned dst, int64_t off)
 {
 	struct emitter *e = &t->draft.e;
 
-	if (!t->user) {
+	if (!t->floats) {
 		emit_mov_ri(e, dst, t->va + (uint64_t)off);
 		return;
 	}
@@ -163,54 +163,111 @@ static void emit_linear(struct translation *t, const struct access *a, int64_t a
 
 /* Probes */
 
-static void slow_site(struct translation *t, uint32_t field, bool stack, bool write, bool group, unsigned size)
+static struct slow_site *slow_site(struct translation *t, uint32_t field, int how, bool write, bool group, unsigned size)
 {
 	struct slow_site *s = &t->slow[t->n_slow];
 
 	if (t->n_slow == MAX_SLOW_SITES) {
 		t->draft.e.p = t->draft.e.end;
-		return;
+		return &t->slow[0];
 	}
 	t->n_slow++;
 	/* 31:16 where to retry, 15:10 instruction, 9:2 size - 1, 1 group, 0 write */
 	s->arg = t->retry << 16 | t->i << 10 | (size - 1) << 2 | (unsigned)group << 1 | write;
 	s->field = field;
-	s->stack = stack;
+	s->how = how;
 	s->write = write;
+	return s;
+}
+
+static size_t table_of(const struct translation *t, bool write)
+{
+	return (write ? G(mmu.write) : G(mmu.read)) + t->mmu_mode * sizeof(t->bt->v->mmu.read[0]);
+}
+
+/* R11 = the TLB slot (byte offset) of the linear address in R10. Destroys flags. */
+static void emit_slot(struct emitter *e)
+{
+	emit_rr(e, OP_MOV_RM, 0, R_11, R_10);
+	emit_rex_op(e, 0xc1, 0, 0, 0, R_11); /* shr r11d, 8 */
+	emit_modrm(e, 3, 5, R_11);
+	emit8(e, GUEST_PAGE_SHIFT - 4);
+	emit_alu_ri(e, ALU_AND, 0, R_11, (TLB_ENTRIES - 1) << 4);
+}
+
+static bool probes_in_line(const struct translation *t)
+{
+	return assist(t->bt, ASSIST_TLB) && !t->bt->config->stress.slow_memory;
 }
 
 /* R10: linear address, becomes the host address. Destroys flags and (not for the stack) R11. */
 static void emit_probe(struct translation *t, unsigned size, bool write, bool stack, bool group)
 {
 	struct emitter *e = &t->draft.e;
-	size_t table = write ? G(mmu.write) : G(mmu.read);
-	const struct bt *bt = t->bt;
+	size_t table = table_of(t, write), st = G(mmu.stack) + t->mmu_mode * sizeof(struct tlb_entry);
+	unsigned site = site_of(t->gpa + t->insn[t->i].off);
+	struct slow_site *s;
+	uint32_t check;
 
-	table += t->mmu_mode * sizeof(bt->v->mmu.read[0]);
-	if (!assist(bt, ASSIST_TLB) || bt->config->stress.slow_memory) {
-		/* As if nothing ever hit: the address is what the stub would have restored. */
-		slow_site(t, emit_jmp(e), false, write, group, size);
-		t->slow[t->n_slow - 1].stack = stack;
+	if (!probes_in_line(t)) {
+		slow_site(t, emit_jmp(e), stack ? SLOW_STACK : SLOW_ADDRESS, write, group, size);
 		return;
 	}
 	if (stack) {
-		emit_rg(e, OP_SUB_RM, 1, R_10, G(mmu.stack) + t->mmu_mode * sizeof(struct tlb_entry) +
-			offsetof(struct tlb_entry, tag));
+		emit_rg(e, OP_SUB_RM, 1, R_10, st + offsetof(struct tlb_entry, tag));
 		emit_alu_ri(e, ALU_CMP, 1, R_10, (int32_t)(GUEST_PAGE_SIZE - size));
-		slow_site(t, emit_jcc(e, CC_A), true, write, group, size);
-		emit_rg(e, OP_ADD_RM, 1, R_10, G(mmu.stack) + t->mmu_mode * sizeof(struct tlb_entry) +
-			offsetof(struct tlb_entry, host));
+		slow_site(t, emit_jcc(e, CC_A), SLOW_STACK, write, group, size);
+		emit_rg(e, OP_ADD_RM, 1, R_10, st + offsetof(struct tlb_entry, host));
 		return;
 	}
-	emit_rr(e, OP_MOV_RM, 0, R_11, R_10);
-	emit_rex_op(e, 0xc1, 0, 0, 0, R_11); /* shr r11d, 8 */
-	emit_modrm(e, 3, 5, R_11);
-	emit8(e, GUEST_PAGE_SHIFT - 4);
-	emit_alu_ri(e, ALU_AND, 0, R_11, (TLB_ENTRIES - 1) << 4);
-	emit_rgb(e, OP_SUB_RM, 1, R_10, R_11, table + offsetof(struct tlb_entry, tag));
-	emit_alu_ri(e, ALU_CMP, 1, R_10, (int32_t)(GUEST_PAGE_SIZE - size));
-	slow_site(t, emit_jcc(e, CC_A), false, write, group, size);
+	if (t->bt->site_wild[site / 8] >> site % 8 & 1) {
+		emit_slot(e);
+		emit_rgb(e, OP_SUB_RM, 1, R_10, R_11, table + offsetof(struct tlb_entry, tag));
+		emit_alu_ri(e, ALU_CMP, 1, R_10, (int32_t)(GUEST_PAGE_SIZE - size));
+		slow_site(t, emit_jcc(e, CC_A), SLOW_GENERAL, write, group, size);
+	} else {
+		check = emit_at(e);
+		emit_rg(e, OP_MOV_RM, 0, R_11, GB(site_slot) + site * 4);
+		emit_rgb(e, OP_SUB_RM, 1, R_10, R_11, table + offsetof(struct tlb_entry, tag));
+		emit_alu_ri(e, ALU_CMP, 1, R_10, (int32_t)(GUEST_PAGE_SIZE - size));
+		s = slow_site(t, emit_jcc(e, CC_A), SLOW_SITE, write, group, size);
+		s->site = site;
+		s->check = check;
+	}
 	emit_rgb(e, OP_ADD_RM, 1, R_10, R_11, table + offsetof(struct tlb_entry, host));
+}
+
+/* Out of line: what failed may have been no more than the site's slot. Ends with R10 = the linear address. */
+static void emit_slow_site(struct translation *t, const struct slow_site *s)
+{
+	struct emitter *e = &t->draft.e;
+	size_t table = table_of(t, s->write);
+	uint32_t miss;
+
+	emit_patch(e, s->field, emit_at(e));
+	switch (s->how) {
+	case SLOW_STACK:
+		if (probes_in_line(t))
+			emit_rg(e, OP_ADD_RM, 1, R_10, G(mmu.stack) + t->mmu_mode * sizeof(struct tlb_entry));
+		break;
+	case SLOW_GENERAL:
+		emit_rgb(e, OP_ADD_RM, 1, R_10, R_11, table + offsetof(struct tlb_entry, tag));
+		break;
+	case SLOW_SITE:
+		emit_rgb(e, OP_ADD_RM, 1, R_10, R_11, table + offsetof(struct tlb_entry, tag));
+		emit_slot(e);
+		emit_rg(e, OP_CMP_RM, 0, R_11, GB(site_slot) + s->site * 4);
+		miss = emit_jcc(e, CC_E);
+		emit_rg(e, OP_MOV_MR, 0, R_11, GB(site_slot) + s->site * 4);
+		emit8(e, 0x65), emit8(e, 0x66), emit8(e, 0xff), emit8(e, 0x04), emit8(e, 0x25);
+		emit32(e, GB(site_misses) + s->site * 2); /* inc word */
+		emit_patch(e, emit_jcc(e, CC_NE), s->check);
+		emit_patch(e, miss, emit_at(e));
+		break;
+	default:
+		break;
+	}
+	emit_stub_call(t, s->how == SLOW_STACK ? t->bt->stub_slow_stack : t->bt->stub_slow, s->arg);
 }
 
 static bool same_key(const struct access *a, const struct access *b)
@@ -309,7 +366,7 @@ static unsigned add_exit(struct translation *t, int64_t target_off, bool in_page
 	struct block_exit *x = &t->draft.exit[t->draft.b.n_exits];
 
 	/* Linear address, or for user blocks the offset from the page. */
-	x->va = t->user ? (uint64_t)page_offset(t, target_off) : t->va + (uint64_t)target_off;
+	x->va = t->floats ? (uint64_t)page_offset(t, target_off) : t->va + (uint64_t)target_off;
 	x->in_page = in_page;
 	x->entry = t->flags == FLAGS_MEMORY ? ENTRY_FLAGS : ENTRY_BODY;
 	return t->draft.b.n_exits++;
@@ -334,17 +391,6 @@ uint32_t emit_lookup(struct translation *t)
 	return emit_jcc(e, CC_NE);
 }
 
-static void emit_set_page(struct translation *t, size_t where) /* from R10 = linear address + key */
-{
-	struct emitter *e = &t->draft.e;
-
-	if (!t->user)
-		return;
-	emit_rg(e, OP_SUB_RM, 1, R_10, GB(key) + t->mmu_mode * 8);
-	emit_alu_ri(e, ALU_AND, 1, R_10, -(int32_t)GUEST_PAGE_SIZE);
-	emit_rg(e, OP_MOV_MR, 1, R_10, where);
-}
-
 /* Out of line, or at the block's end: leaves for target_off with the flags in memory. */
 static void emit_leave_page(struct translation *t, int64_t target_off)
 {
@@ -365,8 +411,6 @@ static void emit_leave_page(struct translation *t, int64_t target_off)
 		return;
 	}
 	miss = emit_lookup(t);
-	emit_alu_g32(e, ALU_ADD, 1, GB(page_va),
-		     (int32_t)align_down((uint64_t)page_offset(t, target_off), GUEST_PAGE_SIZE));
 	emit_jmp_gi(e, R_11, GB(jump) + offsetof(struct jump, host));
 	t->draft.exit[x].field = miss;
 }
@@ -456,7 +500,7 @@ static void note_x87(struct translation *t, const struct guest_insn *g)
 {
 	struct emitter *e = &t->draft.e;
 
-	if (!t->user || t->x87_noted || !sets_x87_pointers(g))
+	if (!t->floats || t->x87_noted || !sets_x87_pointers(g))
 		return;
 	t->x87_noted = true;
 	emit_rg(e, OP_MOV_RM, 1, R_11, GB(page_va));
@@ -662,7 +706,7 @@ static void emit_push_return(struct translation *t, int32_t disp)
 	struct emitter *e = &t->draft.e;
 	uint64_t ret = t->va + g->off + g->op.len;
 
-	if (!t->user && (int64_t)ret == (int32_t)ret) {
+	if (!t->floats && (int64_t)ret == (int32_t)ret) {
 		emit_rex_op(e, 0xc7, 1, 0, 0, R_10);
 		emit_mem(e, 0, R_10, disp);
 		emit32(e, (uint32_t)ret);
@@ -739,7 +783,6 @@ static void emit_jmp_indirect(struct translation *t)
 	}
 	emit_target(t);
 	miss_site(t, emit_lookup(t));
-	emit_set_page(t, GB(page_va));
 	emit_jmp_gi(e, R_11, GB(jump) + offsetof(struct jump, host));
 }
 
@@ -755,13 +798,12 @@ static void emit_call_indirect(struct translation *t)
 	miss_site(t, emit_lookup(t));
 	emit_rgi(e, OP_MOV_RM, 1, R_11, R_11, GB(jump) + offsetof(struct jump, host));
 	emit_rg(e, OP_MOV_MR, 1, R_11, GB(target));
-	emit_set_page(t, GB(temp));
+	if (t->user) /* the target may float: see ENTRY_TABLE */
+		emit_rg(e, OP_MOV_MR, 1, R_10, GB(temp));
 	emit_stack_probe(t, -8, true);
 	emit_push_return(t, 0);
-	if (t->user) {
-		emit_rg(e, OP_MOV_RM, 1, R_11, GB(temp));
-		emit_rg(e, OP_MOV_MR, 1, R_11, GB(page_va));
-	}
+	if (t->user)
+		emit_rg(e, OP_MOV_RM, 1, R_10, GB(temp));
 	emit_jmp_g(e, GB(target));
 }
 
@@ -781,7 +823,6 @@ static void emit_ret(struct translation *t)
 	emit_rm(e, OP_MOV_RM, 1, R_10, R_10, disp);
 	miss_site(t, emit_lookup(t));
 	emit_rm(e, OP_LEA, 1, R_SP, R_SP, 8 + (int32_t)(g->op.imm & 0xffff));
-	emit_set_page(t, GB(page_va));
 	emit_jmp_gi(e, R_11, GB(jump) + offsetof(struct jump, host));
 }
 
@@ -889,6 +930,12 @@ static void emit_entries(struct translation *t, bool reads_flags, uint32_t *poll
 	struct block *b = &t->draft.b;
 
 	b->reads_flags = reads_flags;
+	b->entry[ENTRY_TABLE] = (uint16_t)emit_at(e);
+	if (t->floats) {
+		emit_rg(e, OP_SUB_RM, 1, R_10, GB(key) + t->mmu_mode * 8);
+		emit_rm(e, OP_LEA, 1, R_10, R_10, -(int32_t)page_offset(t, 0));
+		emit_rg(e, OP_MOV_MR, 1, R_10, GB(page_va));
+	}
 	b->entry[ENTRY_POLL] = (uint16_t)emit_at(e);
 	emit_alu_g8(e, ALU_CMP, 0, G(poll), 0);
 	*poll = emit_jcc(e, t->bt->config->stress.poll ? CC_AE : CC_NE);
@@ -911,19 +958,8 @@ static void emit_stubs(struct translation *t, uint32_t poll)
 		t->flags = d->far[i].flags;
 		emit_leave_page(t, d->far[i].target);
 	}
-	for (unsigned i = 0; i < t->n_slow; i++) {
-		const struct slow_site *s = &t->slow[i];
-		size_t table = s->write ? G(mmu.write) : G(mmu.read);
-
-		emit_patch(e, s->field, emit_at(e));
-		if (!assist(bt, ASSIST_TLB) || bt->config->stress.slow_memory)
-			; /* R10 is the address still */
-		else if (s->stack)
-			emit_rg(e, OP_ADD_RM, 1, R_10, G(mmu.stack) + t->mmu_mode * sizeof(struct tlb_entry));
-		else
-			emit_rgb(e, OP_ADD_RM, 1, R_10, R_11, table + t->mmu_mode * sizeof(bt->v->mmu.read[0]));
-		emit_stub_call(t, s->stack ? bt->stub_slow_stack : bt->stub_slow, s->arg);
-	}
+	for (unsigned i = 0; i < t->n_slow; i++)
+		emit_slow_site(t, &t->slow[i]);
 	if (d->miss) {
 		emit_patch(e, d->miss_field, emit_at(e));
 		emit_stub_call(t, bt->stub_interp, t->n - 1);
@@ -972,6 +1008,7 @@ struct block *translate(struct bt *bt, uint64_t va, uint64_t gpa, const uint8_t 
 	struct translation *t = bt->translation;
 	struct draft *d = &t->draft;
 	uint64_t start = __builtin_ia32_rdtsc();
+	struct mmu_result r;
 	struct block *b;
 
 	t->bt = bt;
@@ -980,7 +1017,13 @@ struct block *translate(struct bt *bt, uint64_t va, uint64_t gpa, const uint8_t 
 	t->mode = mode;
 	t->mmu_mode = mode & MODE_MMU;
 	t->user = t->mmu_mode == MMU_USER;
+	t->floats = block_floats(mode);
 	t->bytes = bytes;
+	/*
+	 * Through another linear address code is modified with a serializing instruction in between (SDM vol. 3,
+	 * 11.6), at which a block ends. A page that becomes writable later does so by a change of its mapping.
+	 */
+	t->writable = mmu_probe(&bt->v->mmu, bt->v->rip, MMU_WRITE, t->mmu_mode, &r);
 	t->n_slow = 0;
 	t->x87_noted = false;
 	memset(&d->b, 0, sizeof(d->b));
@@ -992,8 +1035,9 @@ struct block *translate(struct bt *bt, uint64_t va, uint64_t gpa, const uint8_t 
 	if (emit_full(&d->e))
 		return NULL;
 	d->b.gpa = gpa;
-	d->b.va = t->user ? gpa & PAGE_MASK : va;
+	d->b.va = va;
 	d->b.mode = mode;
+	d->b.writable = t->writable;
 	d->b.len = (uint16_t)t->len;
 	d->b.n_insns = (uint16_t)t->n;
 	b = cache_commit(bt, d);

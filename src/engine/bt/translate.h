@@ -57,7 +57,10 @@ struct group {
 struct slow_site {
 	uint32_t field;     /* rel32 of the probe's jump */
 	uint64_t arg;
-	bool stack, write;
+	enum { SLOW_GENERAL, SLOW_STACK, SLOW_SITE, SLOW_ADDRESS } how; /* what R10 and R11 hold then */
+	bool write;
+	unsigned site;
+	uint32_t check;     /* SLOW_SITE: where the check begins */
 };
 
 #define MAX_SLOW_SITES (MAX_INSNS * 3)
@@ -67,7 +70,7 @@ struct translation {
 	uint64_t va, gpa;
 	uint32_t mode;
 	unsigned mmu_mode;
-	bool user;
+	bool user, floats;      /* floats: block_floats() */
 	const uint8_t *bytes;
 	unsigned n;
 	unsigned i;             /* instruction being emitted */
