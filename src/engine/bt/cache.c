@@ -222,10 +222,10 @@ static void forget_jumps(struct bt *bt, const struct block *b)
 	uint64_t from = cache_exec(bt, b->code), to = from + b->code_len;
 
 	for (unsigned i = 0; i < JUMP_SLOTS / GUEST_PAGE_SIZE; i++) {
-		struct jump *j = &bt->jump[i * GUEST_PAGE_SIZE + (b->gpa & 0xfff)];
+		unsigned slot = (unsigned)(i * GUEST_PAGE_SIZE + (b->gpa & 0xfff));
 
-		if (j->host >= from && j->host < to)
-			*j = (struct jump){0};
+		if (bt->jump[slot].host >= from && bt->jump[slot].host < to)
+			jump_clear(bt, slot);
 	}
 }
 
@@ -326,7 +326,7 @@ static void evict_segment(struct bt *bt, uint32_t s)
 	}
 	for (unsigned i = 0; i < JUMP_SLOTS; i++)
 		if (bt->jump[i].host >= from && bt->jump[i].host < to)
-			bt->jump[i] = (struct jump){0};
+			jump_clear(bt, i);
 	c->use[s] = (struct segment_use){.code = s ? 0 : STUB_ROOM};
 	c->id_hint = 1;
 }

@@ -149,6 +149,10 @@ struct draft {
 	uint8_t code[MAX_CODE];
 };
 
+/*
+ * Keys are numbers below JUMP_SLOTS: a slot holds addresses that are equal in their low 16 bits, so the sum of address and
+ * key says exactly which both are, whatever address (canonical or not) a guest jumps to.
+ */
 struct jump {
 	uint64_t key;  /* linear address + key of the code space */
 	uint64_t host;
@@ -199,7 +203,7 @@ struct bt {
 	uint16_t last_key;
 	/* Host addresses of stubs, in the cache's first bytes. */
 	uint64_t stub_enter, stub_leave, stub_link, stub_poll, stub_slow, stub_slow_stack;
-	uint64_t stub_interp, stub_light, stub_fault, stub_link_memory;
+	uint64_t stub_interp, stub_light, stub_fault, stub_link_memory, stub_string;
 	uint32_t fault_block;      /* of a host fault, and its instruction */
 	unsigned fault_insn;
 	bool fault_in_memory;      /* guest flags are in vcpu.status */
@@ -226,6 +230,15 @@ static inline unsigned site_of(uint64_t gpa)
 static inline bool block_floats(uint32_t mode)
 {
 	return (mode & MODE_MMU) == MMU_USER && !(mode & MODE_FIXED);
+}
+
+/*
+ * No linear address plus any key is this in slot i: the low 16 bits of the sum are i only with key 0, which is not given
+ * out.
+ */
+static inline void jump_clear(struct bt *bt, unsigned i)
+{
+	bt->jump[i] = (struct jump){.key = i};
 }
 
 /* Displacements from GS:0. */
@@ -284,5 +297,12 @@ uint64_t bt_slow_stack(struct vcpu *v, uint64_t arg, uint64_t va);
 uint64_t bt_interp(struct vcpu *v, uint64_t arg, uint64_t unused);
 uint64_t bt_light(struct vcpu *v, uint64_t arg, uint64_t unused);
 uint64_t bt_host_fault(struct vcpu *v, uint64_t unused, uint64_t unused2);
+uint64_t bt_string(struct vcpu *v, uint64_t arg, uint64_t unused);
+
+/* light_string.c: a string instruction with the TLB's host addresses; what is left to do. */
+enum string_result { STRING_DONE, STRING_INTERRUPTED, STRING_INTERP };
+enum string_result string_run(struct vcpu *v, uint32_t arg, unsigned mmu_mode);
+/* A host fault at `code`: which guest registers are in the vCPU and not in the host's registers, a bit for each. */
+uint16_t string_fault(const uint8_t *code);
 
 #endif

@@ -59,7 +59,7 @@ static void update_flags(struct bt *bt)
 	bt->mode_flags = control_flags(v) | (bt->single ? MODE_SINGLE : 0);
 }
 
-/* A key for jump-table entries of this code space and these flags. Sixteen bits that no canonical address has. */
+/* A key for jump-table entries of this code space and these flags. */
 static void new_key(struct bt *bt, unsigned mmu_mode, uint64_t space)
 {
 	struct key_slot *s = &bt->keys[(space * 3 + mmu_mode + bt->mode_flags) % KEY_SLOTS];
@@ -67,7 +67,8 @@ static void new_key(struct bt *bt, unsigned mmu_mode, uint64_t space)
 	if (s->space != space || s->mmu_mode != mmu_mode || s->flags != bt->mode_flags || !s->key) {
 		if (++bt->last_key == 0) {
 			/* All have been used: old entries must not come to life again. */
-			memset(bt->jump, 0, sizeof(bt->jump));
+			for (unsigned i = 0; i < JUMP_SLOTS; i++)
+				jump_clear(bt, i);
 			memset(bt->keys, 0, sizeof(bt->keys));
 			memset(bt->key, 0, sizeof(bt->key));
 			memset(bt->space_of_key, 0xff, sizeof(bt->space_of_key));
@@ -77,7 +78,7 @@ static void new_key(struct bt *bt, unsigned mmu_mode, uint64_t space)
 				       .key = bt->last_key};
 		bt->stat[STAT_NEW_KEYS]++;
 	}
-	bt->key[mmu_mode] = (uint64_t)s->key << 48;
+	bt->key[mmu_mode] = s->key;
 	bt->space_of_key[mmu_mode] = space;
 	bt->flags_of_key[mmu_mode] = bt->mode_flags;
 }
@@ -235,6 +236,7 @@ static uint64_t dispatch_to(struct bt *bt, struct block **found, uint32_t extra_
 			mmu_flush_all(&v->mmu);
 		v->sys_flags &= ~(uint32_t)FLAG_RF;
 		v->inhibit_rip = NO_RIP;
+		v->in_rep = false;
 		update_flags(bt);
 		bt->stat[STAT_DISPATCHES]++;
 		b = find_block(bt, extra_mode);
@@ -342,6 +344,26 @@ uint64_t bt_light(struct vcpu *v, uint64_t arg, uint64_t unused)
 	return bt_interp(v, arg, unused);
 }
 
+/* A string instruction that is not done in line. arg: block id, and string_arg() */
+uint64_t bt_string(struct vcpu *v, uint64_t arg, uint64_t unused)
+{
+	struct bt *bt = bt_of(v);
+	struct block *b = block_of(bt, arg);
+	unsigned i = arg & 0x3f;
+	enum string_result r = string_run(v, (uint32_t)arg, b->mode & MODE_MMU);
+
+	(void)unused;
+	bt->stat[STAT_LIGHT]++;
+	if (likely(r == STRING_DONE))
+		return cache_exec(bt, b->code + b->insn[i + 1].host_off);
+	set_rip(v, b, b->insn[i].guest_off);
+	if (r == STRING_INTERP)
+		interpret(bt);
+	else
+		v->in_rep = true;
+	return dispatch(bt);
+}
+
 /*
  * A probe at a site that has missed its slot 65536 times lately, though the TLB has the page: it gets a computed slot in
  * its next translation.
@@ -441,6 +463,7 @@ static bool on_host_fault(void *ctx, int sig, siginfo_t *info, void *ucontext)
 	struct vcpu *v = bt->v;
 	greg_t *r = ((ucontext_t *)ucontext)->uc_mcontext.gregs;
 	const struct block *b;
+	uint64_t in_memory;
 
 	(void)sig;
 	(void)info;
@@ -450,8 +473,9 @@ static bool on_host_fault(void *ctx, int sig, siginfo_t *info, void *ucontext)
 	if (!b)
 		return false;
 	bt->fault_block = b->id;
+	in_memory = BIT(R_10) | BIT(R_11) | string_fault((const uint8_t *)r[REG_RIP]);
 	for (unsigned i = 0; i < 16; i++)
-		if (i != R_10 && i != R_11)
+		if (!(in_memory >> i & 1))
 			v->gpr[i] = (uint64_t)r[reg_of[i]];
 	if (!(b->mem_flags >> bt->fault_insn & 1)) {
 		uint64_t f = (uint64_t)r[REG_EFL];
@@ -603,6 +627,8 @@ static int vcpu_init(struct vcpu *v, struct err *err)
 	bt->v = v;
 	bt->config = v->config ? v->config : &default_config;
 	memset(bt->space_of_key, 0xff, sizeof(bt->space_of_key));
+	for (unsigned i = 0; i < JUMP_SLOTS; i++)
+		jump_clear(bt, i);
 	rc = light_code ? start(bt, err) : err_set(err, ENOTSUP, "a build with a sanitizer cannot run the translator");
 	if (rc) {
 		vcpu_fini(v);
