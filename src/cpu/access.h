@@ -112,15 +112,23 @@ static inline void cpu_store_seg(struct vcpu *v, unsigned seg, uint64_t off, uns
 /* Implicit supervisor accesses: descriptor tables, TSS, stacks of gates. Made as CPL 0, whatever AC says. */
 static inline uint64_t cpu_load_sys(struct vcpu *v, uint64_t lin, unsigned size)
 {
+	const void *p = tlb_hit(v->mmu.read[MMU_KERNEL], lin, size);
 	uint64_t val = 0;
 
+	if (likely(p))
+		return load_once(p, size);
 	cpu_read_slow(v, S_COUNT, lin, &val, size, MMU_KERNEL);
 	return val;
 }
 
 static inline void cpu_store_sys(struct vcpu *v, uint64_t lin, unsigned size, uint64_t val)
 {
-	cpu_write_slow(v, S_COUNT, lin, &val, size, MMU_KERNEL);
+	void *p = tlb_hit(v->mmu.write[MMU_KERNEL], lin, size);
+
+	if (likely(p))
+		store_once(p, size, val);
+	else
+		cpu_write_slow(v, S_COUNT, lin, &val, size, MMU_KERNEL);
 }
 
 /*
