@@ -100,10 +100,14 @@ def progress(what):
 
 def run_one(monitor, image, rows, args, log, what):
     guest_bytes = monitors.MEMORY_MIB << 20 if monitor.boots else 0
-    result = measure.run(monitor.command(image, rows), monitor.env, args.timeout, guest_bytes, progress(what))
-    with open(log, "w", encoding="utf-8") as f:
-        f.writelines(f"{now:10.4f} {text}\n" for now, text in result["lines"])
-        f.write(f"{result['seconds']:10.4f} EXIT {result['status']}\n")
+    show = progress(what)
+    with open(log, "w", encoding="utf-8", buffering=1) as console:
+        def line(seconds, text):
+            print(f"{seconds:10.4f} {text}", file=console)
+            show(seconds, text)
+
+        result = measure.run(monitor.command(image, rows), monitor.env, args.timeout, guest_bytes, line)
+        print(f"{result['seconds']:10.4f} EXIT {result['status']}", file=console)
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr)
     return measure.parse(result)
