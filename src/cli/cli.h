@@ -157,7 +157,8 @@ struct cli_command {
 	const char *name;
 	const char *summary;                /* one line */
 	const char *args;                   /* positional arguments in help; NULL: none are taken */
-	cli_list_fn *arg_list;              /* what completes them; NULL: nothing does */
+	cli_list_fn *arg_list;              /* what completes them; NULL: nothing does, but for: */
+	bool arg_files;                     /* file names */
 	const char *description;            /* a paragraph */
 	const struct cli_option *options;   /* ends with a NULL name; at most 64 */
 	const struct cli_section *sections; /* ends with a NULL title; may be NULL */

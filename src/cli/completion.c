@@ -80,7 +80,10 @@ static void bash_command(FILE *out, const struct cli_command *cmd)
 	fprintf(out, "--%s", cli_help_option.name);
 	for (unsigned i = 0; cmd->arg_list && (name = cmd->arg_list(i, &text)); i++)
 		fprintf(out, " %s", name);
-	fputs("' ;;\n", out);
+	fputc('\'', out);
+	if (cmd->arg_files)
+		fputs("\n\t\t[[ $cur != -* ]] && { _ringer_files \"$cur\"; return; }", out);
+	fputs(" ;;\n", out);
 }
 
 static void print_bash(FILE *out)
@@ -161,7 +164,7 @@ static void zsh_command(FILE *out, const struct cli_command *cmd)
 		fputc('(', out);
 	for (unsigned i = 0; cmd->arg_list && (name = cmd->arg_list(i, &text)); i++)
 		fprintf(out, "%s%s", i ? " " : "", name);
-	fputs(cmd->arg_list ? ")'\n" : "'\n", out);
+	fputs(cmd->arg_list ? ")'\n" : cmd->arg_files ? "_files'\n" : "'\n", out);
 	fputs("\t\t;;\n", out);
 }
 
@@ -224,6 +227,9 @@ static void print_fish(FILE *out)
 		for (const struct cli_option *o = c->options; o->name; o++)
 			fish_option(out, c, o);
 		fish_option(out, c, &cli_help_option);
+		if (c->arg_files)
+			fprintf(out, "complete -c ringer -n '__fish_seen_subcommand_from %s' -F\n",
+				c->name);
 		for (unsigned i = 0; c->arg_list && (name = c->arg_list(i, &text)); i++)
 			fprintf(out,
 				"complete -c ringer -n '__fish_seen_subcommand_from %s' -a %s\n",

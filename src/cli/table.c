@@ -66,10 +66,10 @@ _Static_assert(ENGINE_CACHE_DEFAULT == MIB(64), "CACHE_DEFAULT says otherwise");
 	 .help = "Translated code that is kept for each processor: 1M to 1G."},                    \
 	{"assist", 0, OPT_LIST, .value = "LIST", .list = assist_words,                             \
 	 .signed_from = ASSIST_WORDS_SIGNED, IN(command, bt.assist),                               \
-	 .help = "What the translator does by itself: -NAME switches one assist off, +NAME on, "   \
+	 .help = "What the translator does by itself. -NAME switches one assist off, +NAME on, "   \
 		 "later words win. 'ringer assists' explains them."},                              \
 	{"stress", 0, OPT_LIST, .value = "LIST", .list = stress_words, IN(command, bt.stress),     \
-	 .help = "Make the translator's rare paths common, for tests; flush= takes a number of "   \
+	 .help = "Make the translator's rare paths common, for tests. flush= takes a number of "   \
 		 "blocks."},                                                                       \
 	{"verify", 0, OPT_FLAG, IN(command, bt.verify),                                            \
 	 .help = "Run each block in lock-step with the interpreter, and stop at the first "        \
@@ -121,11 +121,11 @@ static const struct cli_option run_options[] = {
 		 "on standard error at any time."},
 	{"trace", 0, OPT_NAME, .value = "WHAT[=FILE]", .choices = LIST("bt"), .file = true,
 	 IN(run, trace),
-	 .help = "Write every block that is translated to FILE, by default standard error: guest "
-		 "and host code side by side."},
+	 .help = "Write every block that is translated to FILE, by default standard error. Guest "
+		 "and host code stand side by side."},
 	{"perf", 0, OPT_CHOICE, .value = "WHERE", .def = "off",
 	 .choices = LIST("off", "map", "jitdump", "both"), IN(run, perf),
-	 .help = "Name translated code for Linux perf: /tmp/perf-PID.map is enough for 'perf "
+	 .help = "Name translated code for Linux perf. /tmp/perf-PID.map is enough for 'perf "
 		 "report'; jit-PID.dump in the working directory, for 'perf record -k mono' and "
 		 "'perf inject --jit', also has the code."},
 	{"symbols", 0, OPT_FILE, .value = "FILE", .needs = "trace perf", IN(run, symbols),
@@ -228,6 +228,7 @@ const struct cli_command cli_commands[] = {
 			  "ringer insn --list --class behaviour-sensitive"),
 	 .check = insn_check, .run = cmd_insn},
 	{"translate", "print how the translator translates a function", "FILE:FUNCTION [INTEGER]...",
+	 .arg_files = true,
 	 .description =
 		 "Loads an ELF object or executable into a small guest without devices and prints the "
 		 "blocks of one function, guest and host code side by side. FUNCTION must not need "

@@ -9,44 +9,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/blocktext.h"
 #include "cli/cli.h"
 #include "cli/engine_options.h"
 #include "cli/run.h"
-#include "vm/flat.h"
+#include "cli/translate.h"
 
 #define SECONDS 10
 #define BLOCKS_MAX 100000
 #define FILE_MAX GIB(1)
-
-/* A block, kept: the engine's own may be gone by the time that it is printed. */
-struct kept_block {
-	struct engine_block b;
-	uint8_t *copy; /* guest, host and insn */
-};
-
-struct translate {
-	struct cli *cli;
-	const struct cli_call *call;
-	const char *path;
-	char function[256];
-	uint64_t arg[FLAT_ARGS];
-	unsigned n_args;
-	const struct engine_ops *engine;
-	struct engine_config config;
-	struct boot_file file;
-	struct elf_view view;
-	struct flat *flat;
-	struct flat_function fn;
-	struct kept_block *block;
-	size_t n_blocks, room;
-	bool exploring, lost; /* lost: no memory for a block */
-};
-
-static bool inside(const struct translate *t, uint64_t rip)
-{
-	return rip - t->fn.addr < t->fn.size;
-}
 
 /* ---- what the engine shows ---- */
 
@@ -95,11 +65,6 @@ static void drop_blocks(struct translate *t)
 	t->n_blocks = t->room = 0;
 }
 
-static const uint8_t *guest_of(const struct kept_block *k)
-{
-	return k->copy + k->b.n_insns * sizeof(*k->b.insn);
-}
-
 /* ---- the guest ---- */
 
 static int load(struct translate *t, struct err *err)
@@ -125,7 +90,7 @@ struct worklist {
 
 static void add_work(struct translate *t, struct worklist *w, uint64_t rip)
 {
-	if (!inside(t, rip))
+	if (!translate_inside(t, rip))
 		return;
 	for (size_t i = 0; i < w->n; i++)
 		if (w->rip[i] == rip)
@@ -171,7 +136,7 @@ static void add_successors(struct translate *t, struct worklist *w, const struct
 		unsigned off = at[i].guest_off;
 
 		if (off < k->b.n_guest &&
-		    insn_decode(&d, X86_MODE_64, guest_of(k) + off, k->b.n_guest - off, &insn) == DECODE_OK)
+		    insn_decode(&d, X86_MODE_64, kept_guest(k) + off, k->b.n_guest - off, &insn) == DECODE_OK)
 			add_targets(t, w, &insn, k->b.rip + off, i + 1 == k->b.n_insns);
 	}
 }
@@ -189,126 +154,18 @@ static void explore(struct translate *t)
 
 		flat_call(t->flat, w.rip[w.done++], t->arg, t->n_args, SECONDS, &r);
 		for (size_t i = seen; i < t->n_blocks; i++)
-			if (inside(t, t->block[i].b.rip))
+			if (translate_inside(t, t->block[i].b.rip))
 				add_successors(t, &w, &t->block[i]);
 	}
 	t->exploring = false;
 	free(w.rip);
 }
 
-/* ---- printing ---- */
-
-static int by_rip(const void *a, const void *b)
-{
-	const struct kept_block *x = a, *y = b;
-
-	return x->b.rip < y->b.rip ? -1 : x->b.rip > y->b.rip;
-}
-
-static void print_blocks(struct translate *t)
-{
-	struct blocktext text;
-	unsigned guest = 0, host = 0;
-	char name[320];
-
-	blocktext_init(&text);
-	qsort(t->block, t->n_blocks, sizeof(*t->block), by_rip);
-	for (size_t i = 0; i < t->n_blocks; i++) {
-		struct engine_block b = t->block[i].b;
-		uint64_t off = b.rip - t->fn.addr;
-
-		if (!inside(t, b.rip) || (i && t->block[i - 1].b.rip == b.rip))
-			continue;
-		/* The host code is shown as where it ran, from the copy: its own bytes may have changed by linking. */
-		b.insn = (const void *)t->block[i].copy;
-		b.guest = guest_of(&t->block[i]);
-		snprintf(name, sizeof(name), off ? "%.200s+%#llx" : "%.200s", t->function,
-			 (unsigned long long)off);
-		blocktext_print(&text, &b, b.guest + b.n_guest, X86_MODE_64, name, "\n", t->cli->out);
-		guest += b.n_guest;
-		host += b.n_host;
-	}
-	fprintf(t->cli->out, "%u bytes of guest code (blocks may share some), %u bytes of host code\n", guest,
-		host);
-	if (t->lost)
-		fprintf(t->cli->out, "not all blocks are shown: there are too many\n");
-}
-
-/* What is not there matters only to a function that uses it. */
-static void print_unresolved(struct translate *t)
-{
-	if (t->fn.n_dynamic)
-		fprintf(t->cli->err, "ringer: translate: %u places of the file need a dynamic linker, and got none\n",
-			t->fn.n_dynamic);
-	if (!t->fn.n_unresolved)
-		return;
-	fprintf(t->cli->err, "ringer: translate: not in the file, and a HLT at %#llx instead:",
-		FLAT_UNRESOLVED_BASE);
-	for (unsigned i = 0; i < t->fn.n_unresolved; i++)
-		fprintf(t->cli->err, " %s", t->fn.unresolved[i]);
-	fprintf(t->cli->err, "%s\n", t->fn.n_unresolved == FLAT_UNRESOLVED ? " ..." : "");
-}
-
-static void print_header(struct translate *t)
-{
-	fprintf(t->cli->out, "%s of %s: %llu bytes at %#llx, %s mode, engine %s\n\n", t->function, t->path,
-		(unsigned long long)t->fn.size, (unsigned long long)t->fn.addr,
-		t->call->o.translate.mode == 0 ? "user" : "kernel", t->engine->name);
-}
-
-#define COUNTERS 64
-
-static unsigned counters(struct translate *t, struct engine_counter *c)
-{
-	unsigned n = t->engine->counters ? t->engine->counters(flat_vcpu(t->flat), c, COUNTERS) : 0;
-
-	return (unsigned)min_u64(n, COUNTERS);
-}
-
-/* How often each of the engine's counters went up during the run. */
-static void print_counters(struct translate *t, const struct engine_counter *before, unsigned n_before)
-{
-	struct engine_counter after[COUNTERS];
-	unsigned n = counters(t, after);
-
-	for (unsigned i = 0; i < n && i < n_before; i++)
-		if (after[i].value > before[i].value && strcmp(after[i].unit, "tsc"))
-			fprintf(t->cli->out, "  %-28s %llu%s%s\n", after[i].text,
-				(unsigned long long)(after[i].value - before[i].value),
-				*after[i].unit ? " " : "", after[i].unit);
-}
-
-/* But for the guest's own code, to which the function returns. */
-static void print_path(struct translate *t)
-{
-	unsigned n = 0;
-
-	for (size_t i = 0; i < t->n_blocks; i++) {
-		uint64_t rip = t->block[i].b.rip;
-
-		if (rip >= FLAT_OWN)
-			continue;
-		fprintf(t->cli->out, n++ ? ", " : "translated, in this order: ");
-		if (inside(t, rip))
-			fprintf(t->cli->out, "+%#llx", (unsigned long long)(rip - t->fn.addr));
-		else
-			fprintf(t->cli->out, "%#llx", (unsigned long long)rip);
-	}
-	if (n)
-		fputs("\ncounted by the engine, with the HLT at the end:\n", t->cli->out);
-}
-
-static void print_result(struct translate *t, const struct flat_result *r)
-{
-	fprintf(t->cli->out, ") = %lld (%#llx)", (long long)r->rax, (unsigned long long)r->rax);
-	if (!t->engine->uses_config)
-		fprintf(t->cli->out, ", %llu instructions", (unsigned long long)r->insns);
-	fputc('\n', t->cli->out);
-}
+/* ---- the command ---- */
 
 static int run_function(struct translate *t, struct err *err)
 {
-	struct engine_counter before[COUNTERS];
+	struct engine_counter before[TRANSLATE_COUNTERS];
 	struct flat_result r;
 	unsigned n;
 	int rc;
@@ -317,7 +174,7 @@ static int run_function(struct translate *t, struct err *err)
 	rc = load(t, err);
 	if (rc)
 		return rc;
-	n = counters(t, before);
+	n = translate_counters(t, before);
 	flat_call(t->flat, t->fn.addr, t->arg, t->n_args, SECONDS, &r);
 	fprintf(t->cli->out, "%s(", t->function);
 	for (unsigned i = 0; i < t->n_args; i++)
@@ -328,13 +185,12 @@ static int run_function(struct translate *t, struct err *err)
 			       r.rip - FLAT_UNRESOLVED_BASE < GUEST_PAGE_SIZE
 				       ? ": it called what is not in the file" : "");
 	}
-	print_result(t, &r);
-	print_path(t);
-	print_counters(t, before, n);
+	translate_print_result(t, &r);
+	translate_print_path(t);
+	translate_print_chains(t);
+	translate_print_counters(t, before, n);
 	return 0;
 }
-
-/* ---- the command ---- */
 
 static int parse_integer(const char *text, uint64_t *value, struct err *err)
 {
@@ -370,13 +226,22 @@ int translate_check(const struct cli_call *call, struct err *err)
 	return rc;
 }
 
+/* Of "auto", the first engine that translates and works here, before all others. */
+static const char *engine_name(const struct translate_options *o)
+{
+	for (unsigned i = 0; vm_engines[i] && !strcmp(o->engine, "auto"); i++)
+		if (vm_engines[i]->uses_config && vm_engines[i]->usable(NULL))
+			return vm_engines[i]->name;
+	return o->engine;
+}
+
 /* -EINVAL when the engine has nothing to show. */
 static int prepare(struct translate *t, struct err *err)
 {
 	const struct translate_options *o = &t->call->o.translate;
 	const char *colon = strrchr(t->call->args[0], ':');
 	struct boot_bytes bytes;
-	int rc = engine_options_check(t->call, o->engine, &t->engine, err);
+	int rc = engine_options_check(t->call, engine_name(o), &t->engine, err);
 
 	snprintf(t->function, sizeof(t->function), "%s", colon + 1);
 	for (unsigned i = 1; i < t->call->n_args && !rc; i++)
@@ -408,12 +273,12 @@ int cmd_translate(struct cli *cli, const struct cli_call *call)
 	if (!rc)
 		rc = load(&t, &err);
 	if (!rc) {
-		print_unresolved(&t);
-		print_header(&t);
+		translate_print_unresolved(&t);
+		translate_print_header(&t);
 	}
 	if (!rc && t.engine->uses_config) {
 		explore(&t);
-		print_blocks(&t);
+		translate_print_blocks(&t);
 	}
 	if (!rc && call->o.translate.run)
 		rc = run_function(&t, &err);

@@ -67,7 +67,10 @@ struct engine_config {
 	void *ctx;
 };
 
-/* A translated block, for --trace, --perf and `ringer translate`. Pointers are good during the call only. */
+/*
+ * A translated block, for --trace, --perf and `ringer translate`. Pointers are good during the call only; but host can
+ * be read until vcpu_fini(), to see how its jumps were chained.
+ */
 struct engine_block {
 	uint64_t rip, gpa;
 	unsigned cpl, n_insns;

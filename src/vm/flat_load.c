@@ -102,7 +102,11 @@ static int unresolved(struct loader *l, const char *name, uint64_t *value)
 	unsigned i;
 
 	*value = FLAT_UNRESOLVED_BASE;
+	memset(text, 0, sizeof(text));
 	snprintf(text, sizeof(text), "%s", *name ? name : "(unnamed)");
+	for (char *p = text; *p; p++) /* it is printed */
+		if ((unsigned char)*p <= 0x20 || *p == 0x7f)
+			*p = '?';
 	for (i = 0; i < fn->n_unresolved && strcmp(fn->unresolved[i], text); i++)
 		continue;
 	if (i == fn->n_unresolved && i < FLAT_UNRESOLVED)

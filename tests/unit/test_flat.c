@@ -293,7 +293,7 @@ static void damaged_objects_are_safe(void **state)
 	unsigned loaded = 0;
 	uint32_t seed = 7;
 
-	for (unsigned round = 0; round < 400; round++) {
+	for (unsigned round = 0; round < 150; round++) {
 		struct flat_function fn;
 		struct err err = {""};
 		struct object o;
