@@ -62,6 +62,7 @@
 #define VICTIM_SLOTS 4096u
 #define HASH_SLOTS 65536u
 #define PAGE_SLOTS 8192u
+#define MAX_GROUPS 12u     /* of accesses that share a probe, in a block */
 #define NO_BLOCK 0u
 
 /* Mode flags: what translation depends on. */
@@ -179,6 +180,7 @@ struct bt {
 	uint64_t x87_page_va;      /* page_va when a user block last ran an x87 instruction */
 	uint64_t key[MMU_MODES];
 	uint64_t temp;
+	uint64_t group_host[MAX_GROUPS];
 	struct jump jump[JUMP_SLOTS];
 	uint32_t site_slot[SITES];   /* byte offset of a TLB slot in its table */
 	uint16_t site_misses[SITES]; /* since they were cleared last */

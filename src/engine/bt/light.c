@@ -6,9 +6,7 @@
 
 bool light_classify(struct translation *t, struct guest_insn *g)
 {
-	(void)t;
-	(void)g;
-	return false;
+	return light_string_classify(t, g);
 }
 
 bool light_ends_block(const struct guest_insn *g)
@@ -19,5 +17,5 @@ bool light_ends_block(const struct guest_insn *g)
 
 void emit_light(struct translation *t)
 {
-	emit_interp(t);
+	emit_light_string(t);
 }

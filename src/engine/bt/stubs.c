@@ -102,6 +102,7 @@ void stubs_make(struct bt *bt)
 	bt->stub_poll = make_call(bt, &e, bt_poll, true, false);
 	bt->stub_slow = make_call(bt, &e, bt_slow, true, false);
 	bt->stub_slow_stack = make_call(bt, &e, bt_slow_stack, true, false);
+	bt->stub_string = make_call(bt, &e, bt_string, true, false);
 	bt->stub_interp = make_call(bt, &e, bt_interp, true, false);
 	bt->stub_light = make_call(bt, &e, bt_light, true, false);
 	bt->stub_fault = make_call(bt, &e, bt_host_fault, false, false);

@@ -25,7 +25,9 @@ struct access {
 	uint8_t base, index, scale, seg, addr_size; /* as in struct cpu_op */
 	uint16_t base_version, index_version;       /* of the registers' values */
 	uint16_t size;
-	int64_t disp;
+	uint8_t group;   /* + 1; 0: none, a probe of its own */
+	int64_t disp;    /* from the registers' values when their versions began: changes by constants are followed */
+	int64_t shift;   /* what such changes have added to the address since */
 };
 
 struct guest_insn {
@@ -38,29 +40,34 @@ struct guest_insn {
 	bool uses_r10, uses_r11;         /* names them, other than in the address */
 	bool writes_r10, writes_r11;
 	uint16_t gpr_written;            /* bit per register */
-	int64_t rsp_change;              /* by this instruction, when known */
-	bool rsp_known;
-	int64_t rsp_at;                  /* RSP before it, from the value when RSP's version began */
 	struct access access;            /* KIND_MEM's, or the stack's */
 	uint8_t emulation;               /* KIND_LIGHT: enum light */
 };
 
 enum flag_place { FLAGS_HOST, FLAGS_BOTH, FLAGS_MEMORY };
 
-/* What R10 holds: the host address for `access`'s displacement lo; good up to hi. */
+/*
+ * Accesses with one key, near each other: the first probes for all of them. While others use R10 the host address waits
+ * in bt.group_host, if it is wanted again.
+ */
 struct group {
-	bool valid;
-	struct access access;
-	int64_t lo, hi;
+	struct access access; /* its first; write: any of them */
+	int64_t lo, hi;       /* displacements covered */
+	uint8_t last;         /* instruction with the last access */
+	bool several;         /* more than the first's own range and kind */
+	bool kept;            /* in bt.group_host */
+	bool probed;          /* by now */
+	int64_t base;         /* displacement of the page offset 0 of the host address, once probed */
 };
 
 struct slow_site {
 	uint32_t field;     /* rel32 of the probe's jump */
 	uint64_t arg;
-	enum { SLOW_GENERAL, SLOW_STACK, SLOW_SITE, SLOW_ADDRESS } how; /* what R10 and R11 hold then */
+	enum { SLOW_GENERAL, SLOW_STACK, SLOW_SITE, SLOW_ADDRESS, SLOW_CONST } how; /* what R10 and R11 hold then */
 	bool write;
 	unsigned site;
 	uint32_t check;     /* SLOW_SITE: where the check begins */
+	uint64_t address;   /* SLOW_CONST: the linear address */
 };
 
 #define MAX_SLOW_SITES (MAX_INSNS * 3)
@@ -71,6 +78,7 @@ struct translation {
 	uint32_t mode;
 	unsigned mmu_mode;
 	bool user, floats;      /* floats: block_floats() */
+	bool writable;          /* the block could write to itself */
 	const uint8_t *bytes;
 	unsigned n;
 	unsigned i;             /* instruction being emitted */
@@ -78,7 +86,9 @@ struct translation {
 	bool x87_noted;         /* bt.x87_page_va is set in this block */
 	bool falls_through;     /* the last instruction goes on to the next address */
 	enum flag_place flags;
-	struct group group;
+	struct group group[MAX_GROUPS];
+	unsigned n_groups, n_kept;
+	unsigned holds;         /* group whose host address R10 holds, + 1; 0: none */
 	uint32_t retry;         /* code offset where instruction i begins */
 	struct slow_site slow[MAX_SLOW_SITES];
 	unsigned n_slow;
@@ -86,6 +96,24 @@ struct translation {
 	struct guest_insn insn[MAX_INSNS];
 	struct insn_decoder decoder;
 };
+
+/* group.c: which accesses share a probe. After analyse()'s other work. */
+void plan_groups(struct translation *t);
+/* Whether the instruction leaves R10 alone but for its access. */
+bool keeps_r10(const struct guest_insn *g);
+
+/*
+ * probe.c. emit_access(): makes R10 + the result the host address of the current instruction's access, by a probe unless
+ * its group has been probed. emit_single(): the same, R10 + 0, for another operand, described by an access without
+ * group. emit_stack_probe(): for 8 bytes at RSP + disp; keeps R11. All save wanted flags first and destroy the host's.
+ * emit_slow_sites(): what the probes' failures go to, out of line. emit_lea(): lea dst, [base + index << scale + disp].
+ */
+int32_t emit_access(struct translation *t);
+void emit_single(struct translation *t, const struct access *a);
+void emit_stack_probe(struct translation *t, int32_t disp, bool write);
+void emit_slow_sites(struct translation *t);
+void emit_lea(struct emitter *e, unsigned w, unsigned dst, unsigned base, unsigned index, unsigned scale, int32_t disp);
+unsigned address_register(struct emitter *e, unsigned r);
 
 /* analyse.c: decodes and classifies up to the block's end, and works out flag liveness and register versions. */
 void analyse(struct translation *t);
@@ -110,7 +138,7 @@ void emit_interp(struct translation *t);
 void load_guest(struct emitter *e, unsigned host, unsigned guest);
 void store_guest(struct emitter *e, unsigned host, unsigned guest);
 void emit_direct(struct translation *t, int64_t target_off);
-void emit_stack_probe(struct translation *t, int32_t disp, bool write);
+bool wanted_before(const struct guest_insn *g);
 uint32_t emit_lookup(struct translation *t);
 
 /*
@@ -120,5 +148,9 @@ uint32_t emit_lookup(struct translation *t);
 bool light_classify(struct translation *t, struct guest_insn *g);
 bool light_ends_block(const struct guest_insn *g);
 void emit_light(struct translation *t);
+
+/* light_string.c: the same for string instructions. */
+bool light_string_classify(struct translation *t, struct guest_insn *g);
+void emit_light_string(struct translation *t);
 
 #endif
