@@ -38,7 +38,7 @@ static void guest_column(FILE *out, unsigned off, const uint8_t *bytes, unsigned
 	char hex[3 * X86_INSN_MAX + 1] = "";
 
 	if (!text) {
-		fprintf(out, "%*s| ", 6 + GUEST_BYTES + 1 + GUEST_TEXT + 1, "");
+		fprintf(out, "%*s| ", 6 + GUEST_BYTES + 1 + GUEST_TEXT, "");
 		return;
 	}
 	for (unsigned i = 0; i < n && i < X86_INSN_MAX; i++)
