@@ -29,11 +29,16 @@ struct cmp {
 	struct diff_verdict v;
 };
 
-static void differ(struct cmp *m, const char *field, uint64_t a, uint64_t b)
+static void note(struct cmp *m, const char *field)
 {
 	if (!m->v.mismatch && !m->v.undefined)
 		snprintf(m->v.field, sizeof(m->v.field), "%s", field);
 	m->v.mismatch = true;
+}
+
+static void differ(struct cmp *m, const char *field, uint64_t a, uint64_t b)
+{
+	note(m, field);
 	if (m->out)
 		fprintf(m->out, "  %-10s native %016" PRIx64 "  engine %016" PRIx64 "\n", field, a,
 			b);
@@ -50,7 +55,9 @@ static void check_bytes(struct cmp *m, const char *field, const uint8_t *a, cons
 {
 	if (!memcmp(a, b, len))
 		return;
-	differ(m, field, 0, 0);
+	note(m, field);
+	if (m->out)
+		fprintf(m->out, "  %s\n", field);
 	for (unsigned side = 0; m->out && side < 2; side++) {
 		fprintf(m->out, "    %s", side ? "engine " : "native ");
 		for (size_t i = len; i-- > 0;)

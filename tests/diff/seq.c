@@ -60,7 +60,8 @@ static bool fits_block(const struct diff_case *c, const struct insn *in)
 	if (c->kind < DIFF_BLOCK)
 		return true;
 	return strncmp(name, "xsave", 5) && strncmp(name, "xrstor", 6) &&
-	       strncmp(name, "fxrstor", 7) && !strstr(name, "maskmovq") &&
+	       strncmp(name, "fxsave", 6) && strncmp(name, "fxrstor", 7) &&
+	       strcmp(name, "fnsave") && strcmp(name, "fnstenv") && !strstr(name, "maskmovq") &&
 	       !strstr(name, "maskmovdqu");
 }
 
