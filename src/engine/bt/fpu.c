@@ -10,6 +10,8 @@
 
 #include "engine/bt/internal.h"
 
+#define FX_FSW 2
+#define FSW_ES 0x80
 #define FX_FOP 6
 #define FX_FIP 8
 #define FX_FDP 16
@@ -27,6 +29,14 @@ static uint64_t xgetbv(void)
 	return (uint64_t)hi << 32 | lo;
 }
 
+static bool records_fop(void)
+{
+	_Alignas(16) uint8_t fx[512];
+
+	asm volatile("fninit; fld1; fxsave64 %0; fninit" : "=m"(fx));
+	return fx[FX_FOP] | fx[FX_FOP + 1];
+}
+
 int fpu_init(struct bt *bt, struct err *err)
 {
 	unsigned a, b, c, d, size = 0;
@@ -40,6 +50,7 @@ int fpu_init(struct bt *bt, struct err *err)
 		bt->xsave_at[i] = b;
 		size = (unsigned)max_u64(size, b + a);
 	}
+	bt->records_fop = records_fop();
 	bt->xsave_size = (uint32_t)align_up(max_u64(size, 576), 4096);
 	bt->xsave = mmap(NULL, bt->xsave_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (bt->xsave == MAP_FAILED) {
@@ -175,8 +186,7 @@ void fpu_fix_pointers(struct bt *bt, uint8_t *fx)
 		bytes = guest_ptr(mem, GPA(b->gpa + b->insn[i].guest_off), len);
 		guest = parse_x87(bytes, bytes ? len : 0);
 		host = parse_x87((const uint8_t *)ip, X86_INSN_MAX);
-		/* Some CPUs record FOP only with an unmasked exception: then an older instruction's is there. */
-		if (guest.fop && fop == (host.fop & 0x7ff))
+		if (guest.fop && fop == host.fop && (bt->records_fop || (fx[FX_FSW] & FSW_ES)))
 			set_fx(fx, FX_FOP, guest.fop, 2);
 	}
 	set_fx(fx, FX_FIP, rip, 8);

@@ -214,6 +214,7 @@ struct bt {
 	uint64_t xsave_mask;
 	uint32_t xsave_at[8];      /* offsets of components 0..7 */
 	bool bmi2;
+	bool records_fop;          /* with every x87 instruction: others do it with an unmasked exception */
 	uint64_t stat[STAT_COUNT];
 	struct translation *translation;
 };

@@ -485,7 +485,6 @@ static bool sets_x87_pointers(const struct guest_insn *g)
 {
 	switch (g->op.mnemonic) {
 	case ZYDIS_MNEMONIC_FNINIT:
-	case ZYDIS_MNEMONIC_FNCLEX:
 	case ZYDIS_MNEMONIC_FLDCW:
 	case ZYDIS_MNEMONIC_FNSTCW:
 	case ZYDIS_MNEMONIC_FNSTSW:
