@@ -88,6 +88,20 @@ bool interp_failed(const struct interp *it)
 	return it->failed;
 }
 
+unsigned interp_counters(const struct interp *it, struct engine_counter *out, unsigned max)
+{
+	const struct engine_counter all[] = {
+		{"blocks", "blocks decoded", "", it->blocks_decoded},
+		{"dropped", "blocks dropped", "", it->blocks_dropped},
+		{"host_faults", "host faults in guest instructions", "", it->native_faults},
+		{"block_bytes", "decoded blocks", "bytes", it->block_bytes},
+	};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(all) && i < max; i++)
+		out[i] = all[i];
+	return ARRAY_SIZE(all);
+}
+
 /* Single steps, breakpoints, RF and instruction budgets are exact only one instruction at a time. */
 static bool must_step(const struct vcpu *v, const struct interp *it)
 {

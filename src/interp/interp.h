@@ -40,6 +40,8 @@ void interp_one(struct interp *it);
 void interp_faulted(struct interp *it, const struct cpu_event *event);
 /* The host failed while the guest ran (no memory, say): v->stop_reason says how. */
 bool interp_failed(const struct interp *it);
+/* As engine_ops.counters. */
+unsigned interp_counters(const struct interp *it, struct engine_counter *out, unsigned max);
 
 /*
  * Asked first about every host fault signal while this interpreter is entered. true: handled, the context is

@@ -20,6 +20,11 @@ static enum run_exit run(struct vcpu *v, uint64_t max_insns)
 	return interp_run(v->interp, max_insns);
 }
 
+static unsigned counters(const struct vcpu *v, struct engine_counter *out, unsigned max)
+{
+	return interp_counters(v->interp, out, max);
+}
+
 const struct engine_ops interp_engine = {
 	.name = "interp",
 	.description = "reference interpreter: every mode, every instruction; innocuous ones run on the host CPU",
@@ -27,4 +32,5 @@ const struct engine_ops interp_engine = {
 	.vcpu_init = vcpu_init,
 	.vcpu_fini = vcpu_fini,
 	.run = run,
+	.counters = counters,
 };
