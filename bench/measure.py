@@ -11,8 +11,9 @@ import time
 from rows import smaller_is_better
 
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1bc")
-# A guest's clock may differ from the host's by this much, over at least so long, before a row says so.
-CLOCK_TOLERANCE, CLOCK_SECONDS = 0.03, 0.2
+# A guest's clock may differ from the host's by this part and by so many seconds before a row says so: lines take some
+# milliseconds to come, more when the host is busy.
+CLOCK_TOLERANCE, CLOCK_SECONDS = 0.03, 0.025
 
 
 def cpu_seconds():
@@ -207,7 +208,7 @@ def figure(word, host_s):
     row = {"value": value, "unit": word[3], "guest_s": guest_s, "host_s": host_s}
     if guest_s <= 0:
         return {"fail": "no time passed: " + " ".join(word)}
-    if max(guest_s, host_s) > CLOCK_SECONDS and abs(host_s / guest_s - 1) > CLOCK_TOLERANCE:
+    if abs(host_s - guest_s) > max(CLOCK_SECONDS, CLOCK_TOLERANCE * guest_s):
         row["clock"] = True         # the value is then what it is by the host's clock
         row["value"] *= host_s / guest_s if smaller_is_better(word[3]) else guest_s / host_s
     return row
