@@ -209,6 +209,8 @@ def figure(word, host_s):
     if guest_s <= 0:
         return {"fail": "no time passed: " + " ".join(word)}
     if abs(host_s - guest_s) > max(CLOCK_SECONDS, CLOCK_TOLERANCE * guest_s):
+        if host_s <= 0:
+            return {"fail": f"{guest_s:.3f} s by the guest's clock, none by the host's"}
         row["clock"] = True         # the value is then what it is by the host's clock
         row["value"] *= host_s / guest_s if smaller_is_better(word[3]) else guest_s / host_s
     return row
@@ -217,4 +219,4 @@ def figure(word, host_s):
 def median_and_spread(values):
     """(median, half the range in parts of the median)"""
     middle = statistics.median(values)
-    return middle, (max(values) - min(values)) / middle / 2
+    return middle, (max(values) - min(values)) / middle / 2 if middle else 0

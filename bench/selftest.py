@@ -7,7 +7,7 @@ import measure
 import rows
 from report import Report
 
-GOOD = "USERSPACE; RUN int.crc; BENCH int.crc 100 MB/s 0.001 00000000d4cdb391; RUN perl; BENCH perl 0.1 s 0.1 -; CHECK perl 7; DONE"
+GOOD = "USERSPACE; RUN int.crc; BENCH int.crc 100 MB/s 0.001 00000000d4cdb391; RUN perl; BENCH perl 0.1 s 0.01 -; CHECK perl 7; DONE"
 
 
 def column(script, names=("int.crc", "perl"), runs=1, timeout=20, boots=()):
@@ -51,7 +51,7 @@ class Tables(unittest.TestCase):
             self.assertTrue(r.failed())
 
     def test_fail(self):
-        r = self.against_native(GOOD.replace("BENCH perl 0.1 s 0.1 -", "FAIL perl status 0x8b"))
+        r = self.against_native(GOOD.replace("BENCH perl 0.1 s 0.01 -", "FAIL perl status 0x8b"))
         self.assertIn("FAIL: ringer run 1: perl: status 0x8b", r.text())
         self.assertIn("| perl | s | 0.1 | FAIL |", r.rows_table())
 
@@ -84,6 +84,7 @@ class Tables(unittest.TestCase):
         row = measure.figure("BENCH a 100 ns/call 1.0 -".split(), 2.0)
         self.assertEqual(row["value"], 200)
         self.assertNotIn("clock", measure.figure("BENCH a 100 MB/s 1.0 -".split(), 1.01))
+        self.assertIn("fail", measure.figure("BENCH a 100 MB/s 1.0 -".split(), 0.0))
         r = self.against_native(GOOD)
         r.columns["ringer"]["runs"][0]["rows"]["perl"].update(clock=True, guest_s=1.0, host_s=2.0)
         r = Report(r.data)
