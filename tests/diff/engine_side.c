@@ -13,6 +13,7 @@
  */
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,6 +31,7 @@
 #define RAM_SIZE MIB(2)
 #define BUDGET 50000
 #define WATCHDOG_US 200000
+#define HANG_US (10 * WATCHDOG_US)
 
 /* Guest-physical layout. */
 enum {
@@ -206,8 +208,10 @@ static uint64_t cpu_time_us(const struct engine_side *e)
 	return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
 }
 
-/* Stops a case that has used more than a tick of processor time: on a busy machine the clock on the
- * wall says nothing. */
+/*
+ * Stops a case that has used more than a tick of processor time: on a busy machine the clock on the
+ * wall says nothing. An engine that does not stop then is ended by SIGXCPU, with the process.
+ */
 static void *watch(void *arg)
 {
 	struct engine_side *e = arg;
@@ -220,6 +224,8 @@ static void *watch(void *arg)
 			used = cpu_time_us(e);
 		else if (e->running && cpu_time_us(e) - used > WATCHDOG_US)
 			vcpu_request(e->v, CPU_REQ_STOP);
+		if (e->started == last && e->running && cpu_time_us(e) - used > HANG_US)
+			kill(getpid(), SIGXCPU);
 		last = e->started;
 	}
 	return NULL;

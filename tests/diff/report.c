@@ -1,6 +1,7 @@
 /* report.c - what a run found. */
 #include <errno.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -190,12 +191,14 @@ static bool shows_crash(void *ctx, const struct diff_case *c)
 void report_crash(struct run *run, int status)
 {
 	struct diff_case *c = &run->sh->cases[0];
-	struct trial t = {shows_crash, run, 0, 0};
+	bool hang = WTERMSIG(status) == SIGXCPU;
+	/* A hang takes seconds to show. */
+	struct trial t = {shows_crash, run, hang ? SHRINK_TRIALS - 40 : 0, 0};
 
 	gen_case(&run->gen, run->engine_case, c);
 	run->mismatches++;
 	run->engine_crashes++;
-	print_title(run, "CRASH of the engine", c);
+	print_title(run, hang ? "HANG of the engine" : "CRASH of the engine", c);
 	printf(" status %#x (%s)\n", (unsigned)status, strsignal(WTERMSIG(status)));
 	case_disassemble(c, false, stdout);
 	if (run->reported++ >= run->opt.max_report || !run->opt.shrink)

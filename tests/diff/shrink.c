@@ -3,7 +3,7 @@
 
 #include "shrink.h"
 
-enum { MAX_TRIALS = 1500, MAX_STUCK = 8, MAX_INSNS = DIFF_CASE_CODE };
+enum { MAX_STUCK = 8, MAX_INSNS = DIFF_CASE_CODE };
 
 struct pieces {
 	uint16_t at[MAX_INSNS + 1];
@@ -53,7 +53,7 @@ unsigned shrink_size(const struct diff_case *c)
 
 static bool shows(struct trial *t, const struct diff_case *c)
 {
-	return t->count++ < MAX_TRIALS && t->shows(t->ctx, c);
+	return t->count++ < SHRINK_TRIALS && t->shows(t->ctx, c);
 }
 
 /* Tries the case without `n` pieces from `first`. */

@@ -6,8 +6,10 @@
 
 #include "case.h"
 
-/* Whether the case still shows it. Called a few hundred times; may say no to all once it has had
- * enough. */
+/* How often a case is tried at most. */
+enum { SHRINK_TRIALS = 1500 };
+
+/* Whether the case still shows it. */
 struct trial {
 	bool (*shows)(void *ctx, const struct diff_case *c);
 	void *ctx;
