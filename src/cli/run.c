@@ -14,6 +14,7 @@
 #include "cli/codelog.h"
 #include "cli/console.h"
 #include "cli/engine_options.h"
+#include "cli/difference.h"
 #include "cli/firstout.h"
 #include "cli/json.h"
 #include "cli/outwatch.h"
@@ -207,6 +208,7 @@ static int make_machine(struct run *r, struct err *err)
 	int rc = engine_options_check(r->call, o->engine, &engine, err);
 
 	engine_options_fill(&o->bt, &config.engine_config);
+	config.engine_config.report = difference_report;
 	if (!rc)
 		rc = log_code(r, &config.engine_config, err);
 	if (!rc)

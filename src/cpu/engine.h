@@ -65,6 +65,13 @@ struct engine_config {
 	 */
 	void (*translated)(void *ctx, const struct engine_block *b);
 	void *ctx;
+	/*
+	 * verify: called on the vCPU's thread for the first difference (run() then returns RUN_ERROR), when not NULL. text:
+	 * lines about both states; b: the block.
+	 */
+	void (*report)(void *ctx, const struct engine_block *b, const char *text);
+	void *report_ctx;
+	unsigned sabotage;     /* a test of verify: this mnemonic (ZydisMnemonic) is translated wrong; 0: none */
 };
 
 /*

@@ -14,7 +14,7 @@
  * address. Other vCPUs and devices may write the same memory meanwhile; a difference counts if it is still there
  * when the interpreter has tried again. Status flags that the block overwrites before it reads them are not compared.
  */
-#include <stdio.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
