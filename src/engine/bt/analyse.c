@@ -197,12 +197,15 @@ static bool is_near(const struct guest_insn *g)
 	return g->insn.z.meta.branch_type != ZYDIS_BRANCH_TYPE_FAR;
 }
 
-static enum kind control_kind(const struct guest_insn *g)
+static enum kind control_kind(const struct translation *t, const struct guest_insn *g)
 {
 	const struct cpu_op *op = &g->op;
 	bool direct = g->insn.op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
 
 	if (!is_near(g))
+		return KIND_INTERP;
+	/* To where no code can be the jump itself faults. (Blocks near there do not float.) */
+	if (direct && !t->floats && !canonical(t->va + g->off + op->len + op->imm))
 		return KIND_INTERP;
 	switch (op->mnemonic) {
 	case ZYDIS_MNEMONIC_JMP:
@@ -248,13 +251,16 @@ static enum kind classify(struct translation *t, struct guest_insn *g)
 
 	if (!cpu_model_allows(t->bt->v->model, &g->insn.z))
 		return KIND_INTERP;
+	/* Never twice the same: not to be compared. */
+	if (t->bt->verify && (g->op.mnemonic == ZYDIS_MNEMONIC_RDRAND || g->op.mnemonic == ZYDIS_MNEMONIC_RDSEED))
+		return KIND_INTERP;
 	if (light_classify(t, g))
 		return KIND_LIGHT;
 	switch (info->bt) {
 	case INSN_NATIVE:
 		return native_kind(g, t->mode);
 	case INSN_CONTROL:
-		return control_kind(g);
+		return control_kind(t, g);
 	case INSN_STACK:
 		return stack_kind(g);
 	default:
@@ -279,107 +285,9 @@ static bool ends_block(const struct guest_insn *g)
 	}
 }
 
-/* What the instruction adds to RSP, when that is a constant. */
-static void take_rsp(struct guest_insn *g)
-{
-	const struct cpu_op *op = &g->op;
-
-	g->rsp_known = true;
-	switch (g->kind) {
-	case KIND_PUSH:
-	case KIND_PUSH_MEM:
-	case KIND_CALL:
-		g->rsp_change = -8;
-		return;
-	case KIND_POP:
-		g->rsp_change = 8;
-		return;
-	default:
-		break;
-	}
-	if (!(g->gpr_written >> R_SP & 1))
-		return;
-	if (g->kind == KIND_LEA && op->reg == R_SP && op->base == R_SP && op->index == EA_NONE && op->op_size == 8 &&
-	    op->addr_size == 8)
-		g->rsp_change = op->disp;
-	else if (g->kind == KIND_COPY && op->op_size == 8 && (op->opcode == 0x83 || op->opcode == 0x81) &&
-		 (op->mnemonic == ZYDIS_MNEMONIC_ADD || op->mnemonic == ZYDIS_MNEMONIC_SUB))
-		g->rsp_change = op->mnemonic == ZYDIS_MNEMONIC_ADD ? (int64_t)op->imm : -(int64_t)op->imm;
-	else
-		g->rsp_known = false;
-}
-
-static void take_access(struct guest_insn *g, const uint16_t *version, int64_t rsp)
-{
-	const struct cpu_op *op = &g->op;
-	struct access *a = &g->access;
-
-	*a = (struct access){.base = R_SP, .index = EA_NONE, .seg = S_SS, .addr_size = 8, .size = 8,
-			     .base_version = version[R_SP]};
-	switch (g->kind) {
-	case KIND_PUSH:
-	case KIND_CALL:
-		a->used = a->write = true;
-		a->disp = rsp - 8;
-		return;
-	case KIND_POP:
-	case KIND_RET:
-		a->used = true;
-		a->disp = rsp;
-		return;
-	case KIND_LEAVE:
-		a->used = true;
-		a->base = R_BP;
-		a->base_version = version[R_BP];
-		return;
-	case KIND_MEM:
-		break;
-	default:
-		return;
-	}
-	a->used = true;
-	a->write = op->flags & OP_WRITE;
-	a->base = op->base;
-	a->index = op->index;
-	a->scale = op->scale;
-	a->seg = op->seg >= S_FS ? op->seg : S_SS; /* the others have no base */
-	a->addr_size = op->addr_size;
-	a->size = op->mem_size;
-	a->disp = op->disp;
-	if (op->base == EA_RIP)
-		a->disp += g->off; /* from the block's first byte */
-	if (op->base == R_SP)
-		a->disp += rsp;
-	a->base_version = op->base < 16 ? version[op->base] : 0;
-	a->index_version = op->index < 16 ? version[op->index] : 0;
-}
-
-/* Accesses with the versions of their registers: RSP's changes by constants are followed, other writes are not. */
-static void take_accesses(struct translation *t)
-{
-	uint16_t version[16] = {0};
-	int64_t rsp = 0;
-
-	for (unsigned i = 0; i < t->n; i++) {
-		struct guest_insn *g = &t->insn[i];
-
-		take_rsp(g);
-		g->rsp_at = rsp;
-		take_access(g, version, rsp);
-		for (unsigned r = 0; r < 16; r++)
-			if (g->gpr_written >> r & 1 && r != R_SP)
-				version[r]++;
-		rsp += g->rsp_change;
-		if (g->rsp_known)
-			continue;
-		version[R_SP]++;
-		rsp = 0;
-	}
-}
-
 static bool stores(const struct guest_insn *g)
 {
-	return g->access.used ? g->access.write : g->kind == KIND_PUSH_MEM;
+	return g->access.used ? g->access.write : g->kind == KIND_PUSH_MEM || g->kind == KIND_LIGHT;
 }
 
 static void take_liveness(struct translation *t)
@@ -395,7 +303,7 @@ static void take_liveness(struct translation *t)
 		g->live = live;
 		live = (uint8_t)((live & ~g->writes) | g->reads);
 		/* What C code does, and what may leave the flags as they were, sees them all. */
-		if (g->kind == KIND_INTERP || g->kind == KIND_LIGHT || (g->changes_flags && may_leave_flags(g)))
+		if (g->kind == KIND_INTERP || (g->kind == KIND_LIGHT && !g->flags_unseen) || (g->changes_flags && may_leave_flags(g)))
 			live = F_ALL;
 	}
 }
@@ -439,6 +347,6 @@ void analyse(struct translation *t)
 		if (exits + 2 >= MAX_EXITS)
 			break;
 	}
-	take_accesses(t);
+	plan_groups(t);
 	take_liveness(t);
 }

@@ -37,6 +37,16 @@ static bool records_fop(void)
 	return fx[FX_FOP] | fx[FX_FOP + 1];
 }
 
+static uint32_t mxcsr_mask(void)
+{
+	_Alignas(16) uint8_t fx[512];
+	uint32_t mask;
+
+	asm volatile("fxsave64 %0" : "=m"(fx));
+	memcpy(&mask, fx + 28, 4);
+	return mask;
+}
+
 int fpu_init(struct bt *bt, struct err *err)
 {
 	unsigned a, b, c, d, size = 0;
@@ -51,6 +61,8 @@ int fpu_init(struct bt *bt, struct err *err)
 		size = (unsigned)max_u64(size, b + a);
 	}
 	bt->records_fop = records_fop();
+	bt->mxcsr_mask = mxcsr_mask();
+	bt->has_xinuse = __get_cpuid_count(0xd, 1, &a, &b, &c, &d) && (a & BIT(2));
 	bt->xsave_size = (uint32_t)align_up(max_u64(size, 576), 4096);
 	bt->xsave = mmap(NULL, bt->xsave_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (bt->xsave == MAP_FAILED) {

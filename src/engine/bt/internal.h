@@ -89,6 +89,7 @@ struct block_exit {
 	uint64_t va;        /* target: linear address (supervisor), or offset from the block's page (user) */
 	uint32_t to;        /* block it is chained to, or NO_BLOCK */
 	uint32_t next, prev; /* in the target's list of incoming exits: block id * MAX_EXITS + index + 1; 0: none */
+	uint8_t insn;       /* whose jump it is */
 	uint8_t entry;      /* enum block_entry of the target, decided when chained; flags in memory: ENTRY_FLAGS */
 	bool in_page;
 };
@@ -142,6 +143,7 @@ struct draft {
 	struct {
 		uint32_t field;
 		int flags;      /* enum flag_place */
+		unsigned insn;
 		int64_t target; /* from the block's first byte */
 	} far[MAX_EXITS];
 	unsigned n_far;
@@ -170,7 +172,7 @@ struct key_slot {
 
 enum { STAT_BLOCKS, STAT_INSNS, STAT_BYTES_IN, STAT_BYTES_OUT, STAT_LINKS, STAT_LINK_EXITS, STAT_DISPATCHES, STAT_MISSES,
        STAT_SLOW, STAT_SLOW_INTERP, STAT_CROSSING, STAT_INTERP, STAT_LIGHT, STAT_POLLS, STAT_FAULTS, STAT_HOST_FAULTS,
-       STAT_INVALIDATED, STAT_EVICTED, STAT_SPILLS, STAT_TRANSLATION, STAT_INTERRUPTS, STAT_NEW_KEYS, STAT_WILD, STAT_COUNT };
+       STAT_INVALIDATED, STAT_EVICTED, STAT_SPILLS, STAT_TRANSLATION, STAT_INTERRUPTS, STAT_NEW_KEYS, STAT_WILD, STAT_VERIFIED, STAT_COUNT };
 
 /* In vcpu.engine_area: what translated code reaches comes first. */
 struct bt {
@@ -180,6 +182,7 @@ struct bt {
 	uint64_t x87_page_va;      /* page_va when a user block last ran an x87 instruction */
 	uint64_t key[MMU_MODES];
 	uint64_t temp;
+	uint64_t refill_va, refill_arg; /* R10 and R11 during a stub's call */
 	uint64_t group_host[MAX_GROUPS];
 	struct jump jump[JUMP_SLOTS];
 	uint32_t site_slot[SITES];   /* byte offset of a TLB slot in its table */
@@ -213,10 +216,14 @@ struct bt {
 	uint32_t xsave_size;
 	uint64_t xsave_mask;
 	uint32_t xsave_at[8];      /* offsets of components 0..7 */
+	uint32_t mxcsr_mask;       /* the host's */
+	bool has_xinuse;           /* XGETBV with ECX = 1 */
 	bool bmi2;
 	bool records_fop;          /* with every x87 instruction: others do it with an unmasked exception */
 	uint64_t stat[STAT_COUNT];
 	struct translation *translation;
+	struct verify *verify;     /* NULL: does not */
+	uint64_t stub_verify;      /* where the jump table leads then */
 };
 
 static inline struct bt *bt_of(const struct vcpu *v)
@@ -295,16 +302,38 @@ void fpu_fix_pointers(struct bt *bt, uint8_t *fx);
  */
 uint64_t bt_link(struct vcpu *v, uint64_t arg, uint64_t unused);
 uint64_t bt_poll(struct vcpu *v, uint64_t arg, uint64_t unused);
+uint64_t bt_refill(struct vcpu *v, uint64_t arg, uint64_t va);
+uint64_t bt_refill_stack(struct vcpu *v, uint64_t arg, uint64_t va);
 uint64_t bt_slow(struct vcpu *v, uint64_t arg, uint64_t va);
 uint64_t bt_slow_stack(struct vcpu *v, uint64_t arg, uint64_t va);
 uint64_t bt_interp(struct vcpu *v, uint64_t arg, uint64_t unused);
 uint64_t bt_light(struct vcpu *v, uint64_t arg, uint64_t unused);
 uint64_t bt_host_fault(struct vcpu *v, uint64_t unused, uint64_t unused2);
+uint64_t bt_verify_jump(struct vcpu *v, uint64_t unused, uint64_t va_key);
+
+/*
+ * verify.c, for run.c: bt->verify is not NULL. The guest's state is in the vCPU. begin: instructions `from` on of b are
+ * about to run; stop: they came back before instruction i; jumped: by the jump table; faulted: in C code, at RIP; abandon:
+ * somewhere within an instruction.
+ */
+int verify_new(struct bt *bt, struct err *err) must_check;
+void verify_free(struct bt *bt);
+void verify_translated(struct bt *bt, const struct block *b);
+void verify_begin(struct bt *bt, const struct block *b, unsigned from);
+void verify_stop(struct bt *bt, const struct block *b, unsigned i);
+void verify_jumped(struct bt *bt, uint64_t va);
+void verify_faulted(struct bt *bt, const struct cpu_event *fault);
+void verify_abandon(struct bt *bt);
 uint64_t bt_string(struct vcpu *v, uint64_t arg, uint64_t unused);
 
 /* light_string.c: a string instruction with the TLB's host addresses; what is left to do. */
 enum string_result { STRING_DONE, STRING_INTERRUPTED, STRING_INTERP };
-enum string_result string_run(struct vcpu *v, uint32_t arg, unsigned mmu_mode);
+enum string_result string_run(struct vcpu *v, uint32_t arg);
+/*
+ * Host address of lin for explicit accesses, with in *len how much of what was asked for follows there; NULL: none. Faults
+ * are left to who executes the instruction then.
+ */
+uint8_t *light_span(struct vcpu *v, uint64_t lin, enum mmu_access access, uint64_t *len);
 /* A host fault at `code`: which guest registers are in the vCPU and not in the host's registers, a bit for each. */
 uint16_t string_fault(const uint8_t *code);
 

@@ -297,7 +297,6 @@ uint16_t string_fault(const uint8_t *code)
 /* What bt_string() works on. */
 struct string {
 	struct vcpu *v;
-	enum mmu_mode mode;
 	unsigned shift;
 	enum string_kind kind;
 	enum string_rep rep;
@@ -318,18 +317,16 @@ static uint64_t host_page(struct vcpu *v, uint64_t lin, enum mmu_access access, 
 	return e->tag == (lin & ~PAGE_MASK) ? e->host : 0;
 }
 
-/* Host address of lin, and in *len how much of it follows there; NULL: not even one element. */
-static uint8_t *span(struct string *s, uint64_t lin, bool write, uint64_t *len)
+uint8_t *light_span(struct vcpu *v, uint64_t lin, enum mmu_access access, uint64_t *len)
 {
-	enum mmu_access access = write ? MMU_WRITE : MMU_READ;
-	uint64_t page = host_page(s->v, lin, access, s->mode, true);
+	uint64_t page = host_page(v, lin, access, v->mmu_mode, true);
 	uint64_t room = GUEST_PAGE_SIZE - (lin & PAGE_MASK), next = page;
 
 	if (!page)
 		return NULL;
 	while (room < *len) {
 		next += GUEST_PAGE_SIZE;
-		if (host_page(s->v, lin + room, access, s->mode, false) != next)
+		if (host_page(v, lin + room, access, v->mmu_mode, false) != next)
 			break;
 		room += GUEST_PAGE_SIZE;
 	}
@@ -395,12 +392,13 @@ static uint64_t next_part(struct string *s, uint64_t count)
 	uint8_t *src = NULL, *dst = NULL;
 
 	if (uses_source(s)) {
-		src = span(s, v->gpr[R_SI], false, &len);
+		src = light_span(v, v->gpr[R_SI], MMU_READ, &len);
 		if (!src)
 			return 0;
 	}
 	if (s->kind != STRING_LODS) {
-		dst = span(s, v->gpr[R_DI], s->kind == STRING_MOVS || s->kind == STRING_STOS, &len);
+		dst = light_span(v, v->gpr[R_DI],
+				 s->kind == STRING_MOVS || s->kind == STRING_STOS ? MMU_WRITE : MMU_READ, &len);
 		if (!dst)
 			return 0;
 	}
@@ -429,9 +427,9 @@ static bool interpreters(const struct bt *bt, const struct string *s)
 	       (s->kind == STRING_LODS && s->rep != REP_NONE);
 }
 
-enum string_result string_run(struct vcpu *v, uint32_t arg, unsigned mode)
+enum string_result string_run(struct vcpu *v, uint32_t arg)
 {
-	struct string s = {.v = v, .mode = (enum mmu_mode)mode, .shift = arg >> 6 & 3, .kind = arg >> 8 & 7,
+	struct string s = {.v = v, .shift = arg >> 6 & 3, .kind = arg >> 8 & 7,
 			   .rep = arg >> 11 & 3, .status = v->status};
 	uint64_t n;
 

@@ -45,6 +45,10 @@ static uint32_t control_flags(const struct vcpu *v)
 		f |= MODE_AVX;
 	if ((f & MODE_AVX) && (v->xcr0 & XCR0_OPMASK) && (v->xcr0 & XCR0_ZMM_HI256) && (v->xcr0 & XCR0_HI16_ZMM))
 		f |= MODE_AVX512;
+	if (!(v->cr4 & CR4_TSD))
+		f |= MODE_TSC;
+	if (v->cr4 & CR4_FSGSBASE)
+		f |= MODE_FSGSBASE;
 	return f;
 }
 
@@ -179,7 +183,8 @@ static struct block *find_block(struct bt *bt, uint32_t extra_mode)
 	const uint8_t *bytes;
 
 	if (v->mmu_mode == MMU_USER) {
-		if (v->rip < BIT(31) - GUEST_PAGE_SIZE)
+		/* Or so high that a direct jump can leave the user's half. */
+		if (v->rip < BIT(31) - GUEST_PAGE_SIZE || v->rip >= BIT(47) - GIB(3))
 			mode |= MODE_FIXED;
 		else
 			va = gpa & PAGE_MASK;
@@ -246,6 +251,8 @@ static uint64_t dispatch_to(struct bt *bt, struct block **found, uint32_t extra_
 	}
 	bt->page_va = v->rip & ~PAGE_MASK;
 	*found = b;
+	if (unlikely(bt->verify))
+		verify_begin(bt, b, 0);
 	return resume(bt, cache_exec(bt, b->code + b->entry[ENTRY_BODY]));
 }
 
@@ -267,7 +274,8 @@ static uint64_t dispatch_jump(struct bt *bt)
 		uint64_t key = va + bt->key[b->mode & MODE_MMU];
 
 		bt->jump[va & (JUMP_SLOTS - 1)] =
-			(struct jump){.key = key, .host = cache_exec(bt, b->code + b->entry[ENTRY_TABLE])};
+			(struct jump){.key = key, .host = bt->verify ? bt->stub_verify :
+				cache_exec(bt, b->code + b->entry[ENTRY_TABLE])};
 	}
 	return host;
 }
@@ -280,7 +288,7 @@ static struct block *block_of(struct bt *bt, uint64_t arg)
 /* Chained or not, an exit of a page in user mode goes by the jump table. */
 static bool may_chain(const struct bt *bt, const struct block *b, const struct block_exit *x)
 {
-	if (!assist(bt, ASSIST_CHAIN) || (b->mode & MODE_SINGLE))
+	if (!assist(bt, ASSIST_CHAIN) || (b->mode & MODE_SINGLE) || bt->verify)
 		return false;
 	return x->in_page || (b->mode & MODE_MMU) != MMU_USER;
 }
@@ -306,6 +314,8 @@ uint64_t bt_link(struct vcpu *v, uint64_t arg, uint64_t unused)
 	(void)unused;
 	bt->stat[STAT_LINK_EXITS]++;
 	v->rip = base + x->va;
+	if (unlikely(bt->verify))
+		verify_stop(bt, b, x->insn + 1u);
 	if (!may_chain(bt, b, x))
 		return dispatch_jump(bt);
 	to = NULL;
@@ -335,13 +345,38 @@ uint64_t bt_interp(struct vcpu *v, uint64_t arg, uint64_t unused)
 
 	(void)unused;
 	set_rip(v, b, b->insn[(uint32_t)arg].guest_off);
+	if (unlikely(bt->verify))
+		verify_stop(bt, b, (uint32_t)arg);
 	interpret(bt);
 	return dispatch_jump(bt);
 }
 
+/*
+ * An instruction by its function of src/cpu. On in the block, unless it was control flow or has changed what the rest
+ * was made for. arg: 5:0 instruction, 31:6 where its struct cpu_op lies, from the block's code
+ */
 uint64_t bt_light(struct vcpu *v, uint64_t arg, uint64_t unused)
 {
-	return bt_interp(v, arg, unused);
+	struct bt *bt = bt_of(v);
+	struct block *b = block_of(bt, arg);
+	const struct cpu_op *op = (const struct cpu_op *)cache_exec(bt, b->code + ((uint32_t)arg >> 6));
+	uint64_t next, space = v->mmu.code_space[1];
+	unsigned i = arg & 63, mode = v->mmu_mode;
+
+	(void)unused;
+	set_rip(v, b, b->insn[i].guest_off);
+	next = v->rip + op->len;
+	bt->stat[STAT_LIGHT]++;
+	if (unlikely(bt->verify))
+		verify_stop(bt, b, i);
+	op->fn(v, op);
+	if (op->flags & OP_END || v->rip != next || b->dead || v->mmu_mode != mode || v->mmu.code_space[1] != space ||
+	    v->cr0 != bt->flags_basis[0] || v->cr4 != bt->flags_basis[1] || v->xcr0 != bt->flags_basis[2] ||
+	    needs_attention(bt))
+		return dispatch_jump(bt);
+	if (unlikely(bt->verify))
+		verify_begin(bt, b, i + 1);
+	return resume(bt, cache_exec(bt, b->code + b->insn[i + 1].host_off));
 }
 
 /* A string instruction that is not done in line. arg: block id, and string_arg() */
@@ -350,13 +385,15 @@ uint64_t bt_string(struct vcpu *v, uint64_t arg, uint64_t unused)
 	struct bt *bt = bt_of(v);
 	struct block *b = block_of(bt, arg);
 	unsigned i = arg & 0x3f;
-	enum string_result r = string_run(v, (uint32_t)arg, b->mode & MODE_MMU);
+	enum string_result r = string_run(v, (uint32_t)arg);
 
 	(void)unused;
 	bt->stat[STAT_LIGHT]++;
 	if (likely(r == STRING_DONE))
 		return cache_exec(bt, b->code + b->insn[i + 1].host_off);
 	set_rip(v, b, b->insn[i].guest_off);
+	if (unlikely(bt->verify))
+		verify_abandon(bt);
 	if (r == STRING_INTERP)
 		interpret(bt);
 	else
@@ -370,7 +407,7 @@ uint64_t bt_string(struct vcpu *v, uint64_t arg, uint64_t unused)
  */
 static bool site_is_wild(struct bt *bt, const struct block *b, unsigned i, bool write, uint64_t va, bool crosses)
 {
-	unsigned mode = b->mode & MODE_MMU, site = site_of(b->gpa + b->insn[i].guest_off);
+	unsigned mode = bt->v->mmu_mode, site = site_of(b->gpa + b->insn[i].guest_off);
 	const struct tlb_entry *e = write ? &bt->v->mmu.write[mode][tlb_index(va)] : &bt->v->mmu.read[mode][tlb_index(va)];
 
 	if (crosses || bt->site_misses[site] || e->tag != (va & ~PAGE_MASK) || !assist(bt, ASSIST_TLB) ||
@@ -394,34 +431,136 @@ static void clear_misses(struct bt *bt)
 	memset(bt->site_misses, 0, sizeof(bt->site_misses));
 }
 
-/* A probe failed for the linear address va. arg: see translate.c, slow_site(). */
+/* A stub's argument of a failed probe: see translate.c, slow_site(). */
+struct probe {
+	struct block *b;
+	unsigned insn, size, mode;
+	enum mmu_access access;
+	bool group;
+	uint64_t retry; /* host address */
+};
+
+static struct probe probe_of(struct vcpu *v, uint64_t arg)
+{
+	struct bt *bt = bt_of(v);
+	struct probe p = {.b = block_of(bt, arg), .insn = arg >> 10 & 0x3f, .size = (arg >> 2 & 0xff) + 1,
+			  .access = arg & 1 ? MMU_WRITE : MMU_READ, .group = arg & 2};
+
+	p.mode = v->mmu_mode; /* STAC and CLAC are in blocks */
+	p.retry = cache_exec(bt, p.b->code + (uint32_t)(arg >> 16 & 0xffff));
+	return p;
+}
+
+static bool probe_usable(const struct bt *bt, const struct probe *p, uint64_t va)
+{
+	return (va & PAGE_MASK) + p->size <= GUEST_PAGE_SIZE && !bt->config->stress.slow_memory &&
+	       assist(bt, ASSIST_TLB);
+}
+
+/*
+ * What a failed probe mostly wants, with some guest registers still in the host's: the page from the TLB's second level,
+ * or the stack's entry from the first. Returns where to retry; 0: it takes more.
+ */
+uint64_t bt_refill(struct vcpu *v, uint64_t arg, uint64_t va)
+{
+	struct bt *bt = bt_of(v);
+	struct probe p = probe_of(v, arg);
+	const struct tlb_entry *e = &(p.access == MMU_WRITE ? v->mmu.write : v->mmu.read)[p.mode][tlb_index(va)];
+
+	/* In the first level already: site_is_wild()'s case. */
+	if (!probe_usable(bt, &p, va) || e->tag == (va & ~PAGE_MASK))
+		return 0;
+	bt->stat[STAT_SLOW]++;
+	return mmu_refill(&v->mmu, va, p.access, p.mode) ? p.retry : 0;
+}
+
+uint64_t bt_refill_stack(struct vcpu *v, uint64_t arg, uint64_t va)
+{
+	struct bt *bt = bt_of(v);
+	struct probe p = probe_of(v, arg);
+
+	if (!probe_usable(bt, &p, va))
+		return 0;
+	bt->stat[STAT_SLOW]++;
+	if (mmu_fill_stack(&v->mmu, va, p.mode))
+		return p.retry;
+	return mmu_refill(&v->mmu, va, MMU_WRITE, p.mode) && mmu_fill_stack(&v->mmu, va, p.mode) ? p.retry : 0;
+}
+
+/* Integer instructions: their operands have no alignment and no mask, so a failed walk is the guest's page fault. */
+static bool is_plain(struct bt *bt, const struct probe *p)
+{
+	unsigned off = p->b->insn[p->insn].guest_off, len = p->b->insn[p->insn + 1].guest_off - off;
+	const uint8_t *c = guest_ptr(bt->v->mem, GPA(p->b->gpa + off), len), *end = c + len;
+
+	if (!c)
+		return false;
+	while (c < end && ((*c & 0xfc) == 0x64 || *c == 0xf0 || *c == 0xf2 || *c == 0xf3 || (*c & 0xe7) == 0x26 ||
+			   (*c & 0xf0) == 0x40)) /* legacy prefixes and REX */
+		c++;
+	if (c + 1 >= end)
+		return c < end;
+	if (*c == 0x0f) {
+		c++;
+		return (*c & 0xf0) == 0x40 || (*c & 0xf6) == 0xb6 || *c == 0xaf || (*c & 0xfe) == 0xb0 ||
+		       (*c & 0xfe) == 0xc0;
+	}
+	return *c != 0x62 && *c != 0xc4 && *c != 0xc5 && (*c & 0xf8) != 0xd8;
+}
+
+static bool in_level_1(const struct vcpu *v, uint64_t va, enum mmu_access access, unsigned mode)
+{
+	const struct tlb_entry *table = (access == MMU_WRITE ? v->mmu.write : v->mmu.read)[mode];
+
+	return table[tlb_index(va)].tag == (va & ~PAGE_MASK);
+}
+
+/*
+ * Walks the page tables for a failed probe; true: level 1 has the page now. Raises the page fault of a plain
+ * instruction. A D bit is set only for an instruction that surely writes, which a group's first need not do.
+ */
+static bool walk_for_probe(struct bt *bt, const struct probe *p, uint64_t va)
+{
+	struct vcpu *v = bt->v;
+	struct mmu_result r;
+
+	if (!canonical(va))
+		return false;
+	if (p->group || !is_plain(bt, p)) {
+		if (!mmu_translate(&v->mmu, va, MMU_READ, p->mode, &r))
+			return false;
+		return p->access == MMU_READ ? in_level_1(v, va, MMU_READ, p->mode) :
+					       mmu_refill(&v->mmu, va, MMU_WRITE, p->mode);
+	}
+	if (!mmu_translate(&v->mmu, va, p->access, p->mode, &r)) {
+		set_rip(v, p->b, p->b->insn[p->insn].guest_off);
+		cpu_raise_page_fault(v, va, r.error);
+	}
+	return in_level_1(v, va, p->access, p->mode);
+}
+
+/* A failed probe that bt_refill() had no answer to. */
 static uint64_t slow(struct vcpu *v, uint64_t arg, uint64_t va, bool stack)
 {
 	struct bt *bt = bt_of(v);
-	struct block *b = block_of(bt, arg);
-	bool write = arg & 1, group = arg & 2;
-	unsigned size = (arg >> 2 & 0xff) + 1, i = arg >> 10 & 0x3f, mode = b->mode & MODE_MMU;
-	enum mmu_access access = write ? MMU_WRITE : MMU_READ;
-	bool crosses = (va & PAGE_MASK) + size > GUEST_PAGE_SIZE;
+	struct probe p = probe_of(v, arg);
 	struct block *to;
 
-	bt->stat[STAT_SLOW]++;
-	if (unlikely(!stack && site_is_wild(bt, b, i, write, va, crosses))) {
-		set_rip(v, b, b->insn[i].guest_off);
-		cache_kill(bt, b);
-		return dispatch(bt);
+	if (probe_usable(bt, &p, va)) {
+		if (unlikely(!stack && site_is_wild(bt, p.b, p.insn, p.access == MMU_WRITE, va, false))) {
+			set_rip(v, p.b, p.b->insn[p.insn].guest_off);
+			if (unlikely(bt->verify))
+				verify_stop(bt, p.b, p.insn);
+			cache_kill(bt, p.b);
+			return dispatch(bt);
+		}
+		if (walk_for_probe(bt, &p, va) && (!stack || bt_refill_stack(v, arg, va)))
+			return resume(bt, p.retry);
 	}
-	if (!crosses && !bt->config->stress.slow_memory && assist(bt, ASSIST_TLB)) {
-		bool ok = stack ? mmu_fill_stack(&v->mmu, va, mode) : false;
-
-		if (!ok)
-			ok = mmu_refill(&v->mmu, va, stack ? MMU_WRITE : access, mode) &&
-			     (!stack || mmu_fill_stack(&v->mmu, va, mode));
-		if (ok)
-			return resume(bt, cache_exec(bt, b->code + (uint32_t)(arg >> 16 & 0xffff)));
-	}
-	set_rip(v, b, b->insn[i].guest_off);
-	if (group) { /* each access of the group for itself, from here on in this block */
+	set_rip(v, p.b, p.b->insn[p.insn].guest_off);
+	if (unlikely(bt->verify))
+		verify_stop(bt, p.b, p.insn);
+	if (p.group) { /* each access of the group for itself, from here on in this block */
 		bt->stat[STAT_CROSSING]++;
 		return dispatch_to(bt, &to, MODE_NO_GROUP);
 	}
@@ -440,6 +579,16 @@ uint64_t bt_slow_stack(struct vcpu *v, uint64_t arg, uint64_t va)
 	return slow(v, arg, va, true);
 }
 
+/* A jump by the jump table, when all come back here. */
+uint64_t bt_verify_jump(struct vcpu *v, uint64_t unused, uint64_t va_key)
+{
+	struct bt *bt = bt_of(v);
+
+	(void)unused;
+	verify_jumped(bt, va_key - bt->key[v->mmu_mode]);
+	return dispatch_jump(bt);
+}
+
 /* After a host fault: the interpreter executes the instruction, and raises what the guest must see. */
 uint64_t bt_host_fault(struct vcpu *v, uint64_t unused, uint64_t unused2)
 {
@@ -450,6 +599,8 @@ uint64_t bt_host_fault(struct vcpu *v, uint64_t unused, uint64_t unused2)
 	(void)unused2;
 	bt->stat[STAT_HOST_FAULTS]++;
 	set_rip(v, b, b->insn[bt->fault_insn].guest_off);
+	if (unlikely(bt->verify))
+		verify_stop(bt, b, bt->fault_insn);
 	interpret(bt);
 	return dispatch(bt);
 }
@@ -552,6 +703,8 @@ static enum run_exit run_with_faults(struct bt *bt)
 		struct cpu_event e = v->event;
 
 		bt->stat[STAT_FAULTS]++;
+		if (unlikely(bt->verify))
+			verify_faulted(bt, &e);
 		if (must_step(bt))
 			interp_faulted(bt->interp, &e);
 		if (!cpu_deliver(v, &e))
@@ -597,6 +750,7 @@ static void vcpu_fini(struct vcpu *v)
 	fpu_fini(bt);
 	cache_free(bt);
 	translation_free(bt);
+	verify_free(bt);
 	bt->v = NULL;
 }
 
@@ -609,6 +763,8 @@ static int start(struct bt *bt, struct err *err)
 		rc = cache_new(bt, err);
 	if (!rc)
 		rc = translation_new(bt, err);
+	if (!rc && bt->config->verify)
+		rc = verify_new(bt, err);
 	if (!rc)
 		rc = interp_new(&bt->interp, bt->v, err);
 	if (!rc && guest_mem_watch_code(bt->v->mem, &w))
@@ -666,6 +822,7 @@ static const struct {
 	[STAT_SLOW] = {"slow", "exits: TLB probe failed", ""},
 	[STAT_SLOW_INTERP] = {"slow_interp", "accesses by the interpreter", ""},
 	[STAT_CROSSING] = {"group_misses", "groups taken apart", ""},
+	[STAT_VERIFIED] = {"verified", "pieces of blocks verified", ""},
 	[STAT_WILD] = {"wild_sites", "probes made to compute their slot", ""},
 	[STAT_INTERP] = {"interpreted", "instructions interpreted", ""},
 	[STAT_LIGHT] = {"light", "instructions by light calls", ""},

@@ -60,6 +60,39 @@ static uint64_t make_call(struct bt *bt, struct emitter *e, stub_fn fn, bool reg
 	return at;
 }
 
+/*
+ * A failed probe: first the C function that refills the TLB, with only the registers saved that C may change (the guest's
+ * flags are in vcpu.status already). It returns where to retry, or 0: on to the whole stub.
+ */
+static uint64_t make_refill(struct bt *bt, struct emitter *e, stub_fn refill, uint64_t full)
+{
+	static const uint8_t caller_saved[] = {R_AX, R_CX, R_DX, R_SI, R_DI, R_8, R_9, R_SP};
+	uint64_t at = where(bt, e);
+	uint32_t failed;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(caller_saved); i++)
+		emit_rg(e, OP_MOV_MR, 1, caller_saved[i], G(gpr) + caller_saved[i] * 8);
+	emit_rg(e, OP_MOV_MR, 1, R_10, GB(refill_va));
+	emit_rg(e, OP_MOV_MR, 1, R_11, GB(refill_arg));
+	emit_rg(e, OP_MOV_RM, 1, R_SP, GB(host_rsp));
+	emit_mov_ri(e, R_DI, (uint64_t)bt->v);
+	emit_mov(e, R_SI, R_11);
+	emit_mov(e, R_DX, R_10);
+	emit_mov_ri(e, R_AX, (uint64_t)refill);
+	emit8(e, 0xff), emit8(e, 0xd0); /* call rax */
+	emit_rg(e, OP_MOV_MR, 1, R_AX, GB(target));
+	emit_rr(e, 0x85, 1, R_AX, R_AX); /* test rax, rax */
+	for (unsigned i = 0; i < ARRAY_SIZE(caller_saved); i++)
+		emit_rg(e, OP_MOV_RM, 1, caller_saved[i], G(gpr) + caller_saved[i] * 8);
+	failed = emit_jcc(e, CC_E);
+	emit_jmp_g(e, GB(target));
+	emit_patch(e, failed, emit_at(e));
+	emit_rg(e, OP_MOV_RM, 1, R_10, GB(refill_va));
+	emit_rg(e, OP_MOV_RM, 1, R_11, GB(refill_arg));
+	emit_patch(e, emit_jmp(e), (uint32_t)(emit_at(e) - (where(bt, e) - full)));
+	return at;
+}
+
 static const uint8_t saved[] = {R_BX, R_BP, R_12, R_13, R_14, R_15};
 
 static void emit_push_reg(struct emitter *e, unsigned r)
@@ -101,7 +134,10 @@ void stubs_make(struct bt *bt)
 	bt->stub_link_memory = make_call(bt, &e, bt_link, true, false);
 	bt->stub_poll = make_call(bt, &e, bt_poll, true, false);
 	bt->stub_slow = make_call(bt, &e, bt_slow, true, false);
+	bt->stub_slow = make_refill(bt, &e, bt_refill, bt->stub_slow);
 	bt->stub_slow_stack = make_call(bt, &e, bt_slow_stack, true, false);
+	bt->stub_slow_stack = make_refill(bt, &e, bt_refill_stack, bt->stub_slow_stack);
+	bt->stub_verify = make_call(bt, &e, bt_verify_jump, true, false);
 	bt->stub_string = make_call(bt, &e, bt_string, true, false);
 	bt->stub_interp = make_call(bt, &e, bt_interp, true, false);
 	bt->stub_light = make_call(bt, &e, bt_light, true, false);

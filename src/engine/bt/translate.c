@@ -10,7 +10,6 @@
 #include "engine/bt/translate.h"
 
 #define PAGE_MASK 0xfffULL
-#define MAX_HULL 256
 
 /* Jumps to a fixed place in the cache, from code that may still move. */
 static void fixup(struct translation *t, uint32_t field, uint64_t host)
@@ -74,9 +73,10 @@ void flags_to_host(struct translation *t)
 }
 
 /* What is wanted of the flags before instruction g: what it reads and what passes it by. */
-static bool wanted_before(const struct guest_insn *g)
+bool wanted_before(const struct guest_insn *g)
 {
-	return ((g->live & ~g->writes) | g->reads) || g->kind == KIND_INTERP || g->kind == KIND_LIGHT;
+	return ((g->live & ~g->writes) | g->reads) || g->kind == KIND_INTERP ||
+	       (g->kind == KIND_LIGHT && !g->flags_unseen);
 }
 
 /* Addresses */
@@ -100,264 +100,6 @@ void emit_code_address(struct translation *t, unsigned dst, int64_t off)
 	emit_rm(e, OP_LEA, 1, dst, dst, (int32_t)page_offset(t, off));
 }
 
-static unsigned address_register(struct emitter *e, unsigned r)
-{
-	if (r == R_10 || r == R_11)
-		emit_rg(e, OP_MOV_RM, 1, r, G(gpr) + r * 8);
-	return r;
-}
-
-/* lea dst, [base + index << scale + disp]; with 32-bit truncation when !w */
-static void emit_lea(struct emitter *e, unsigned w, unsigned dst, unsigned base, unsigned index, unsigned scale, int32_t disp)
-{
-	bool has_index = index < 16;
-
-	if (base >= 16 && !has_index) {
-		emit_mov_ri(e, dst, w ? (uint64_t)(int64_t)disp : (uint32_t)disp);
-		return;
-	}
-	if (!has_index) {
-		emit_rm(e, OP_LEA, w, dst, base, disp);
-		return;
-	}
-	emit_rex_op(e, OP_LEA, w, dst, index, base < 16 ? base : 0);
-	if (base >= 16) {
-		emit_modrm(e, 0, dst, 4);
-		emit8(e, scale << 6 | (index & 7) << 3 | 5);
-	} else {
-		emit_modrm(e, 2, dst, 4);
-		emit8(e, scale << 6 | (index & 7) << 3 | (base & 7));
-	}
-	emit32(e, (uint32_t)disp);
-}
-
-/* R10 = linear address of an operand with displacement `at` (as struct access counts it). Keeps flags; uses R11. */
-static void emit_linear(struct translation *t, const struct access *a, int64_t at)
-{
-	struct emitter *e = &t->draft.e;
-	int32_t disp = (int32_t)(a->base == R_SP ? at - t->insn[t->i].rsp_at : at);
-
-	if (a->base == EA_RIP) {
-		emit_code_address(t, R_10, at);
-	} else {
-		unsigned base = a->base, index = a->index;
-
-		if (base < 16)
-			address_register(e, base);
-		if (index < 16 && index != base)
-			address_register(e, index);
-		if (a->seg >= S_FS && base >= 16 && index >= 16 && a->addr_size == 8) {
-			emit_rg(e, OP_MOV_RM, 1, R_10, G(seg) + a->seg * sizeof(struct segment) +
-				offsetof(struct segment, base));
-			if (disp)
-				emit_rm(e, OP_LEA, 1, R_10, R_10, disp);
-			return;
-		}
-		emit_lea(e, a->addr_size == 8, R_10, base, index, a->scale, disp);
-	}
-	if (a->seg < S_FS)
-		return;
-	emit_rg(e, OP_MOV_RM, 1, R_11, G(seg) + a->seg * sizeof(struct segment) + offsetof(struct segment, base));
-	emit_lea(e, 1, R_10, R_10, R_11, 0, 0);
-}
-
-/* Probes */
-
-static struct slow_site *slow_site(struct translation *t, uint32_t field, int how, bool write, bool group, unsigned size)
-{
-	struct slow_site *s = &t->slow[t->n_slow];
-
-	if (t->n_slow == MAX_SLOW_SITES) {
-		t->draft.e.p = t->draft.e.end;
-		return &t->slow[0];
-	}
-	t->n_slow++;
-	/* 31:16 where to retry, 15:10 instruction, 9:2 size - 1, 1 group, 0 write */
-	s->arg = t->retry << 16 | t->i << 10 | (size - 1) << 2 | (unsigned)group << 1 | write;
-	s->field = field;
-	s->how = how;
-	s->write = write;
-	return s;
-}
-
-static size_t table_of(const struct translation *t, bool write)
-{
-	return (write ? G(mmu.write) : G(mmu.read)) + t->mmu_mode * sizeof(t->bt->v->mmu.read[0]);
-}
-
-/* R11 = the TLB slot (byte offset) of the linear address in R10. Destroys flags. */
-static void emit_slot(struct emitter *e)
-{
-	emit_rr(e, OP_MOV_RM, 0, R_11, R_10);
-	emit_rex_op(e, 0xc1, 0, 0, 0, R_11); /* shr r11d, 8 */
-	emit_modrm(e, 3, 5, R_11);
-	emit8(e, GUEST_PAGE_SHIFT - 4);
-	emit_alu_ri(e, ALU_AND, 0, R_11, (TLB_ENTRIES - 1) << 4);
-}
-
-static bool probes_in_line(const struct translation *t)
-{
-	return assist(t->bt, ASSIST_TLB) && !t->bt->config->stress.slow_memory;
-}
-
-/* R10: linear address, becomes the host address. Destroys flags and (not for the stack) R11. */
-static void emit_probe(struct translation *t, unsigned size, bool write, bool stack, bool group)
-{
-	struct emitter *e = &t->draft.e;
-	size_t table = table_of(t, write), st = G(mmu.stack) + t->mmu_mode * sizeof(struct tlb_entry);
-	unsigned site = site_of(t->gpa + t->insn[t->i].off);
-	struct slow_site *s;
-	uint32_t check;
-
-	if (!probes_in_line(t)) {
-		slow_site(t, emit_jmp(e), stack ? SLOW_STACK : SLOW_ADDRESS, write, group, size);
-		return;
-	}
-	if (stack) {
-		emit_rg(e, OP_SUB_RM, 1, R_10, st + offsetof(struct tlb_entry, tag));
-		emit_alu_ri(e, ALU_CMP, 1, R_10, (int32_t)(GUEST_PAGE_SIZE - size));
-		slow_site(t, emit_jcc(e, CC_A), SLOW_STACK, write, group, size);
-		emit_rg(e, OP_ADD_RM, 1, R_10, st + offsetof(struct tlb_entry, host));
-		return;
-	}
-	if (t->bt->site_wild[site / 8] >> site % 8 & 1) {
-		emit_slot(e);
-		emit_rgb(e, OP_SUB_RM, 1, R_10, R_11, table + offsetof(struct tlb_entry, tag));
-		emit_alu_ri(e, ALU_CMP, 1, R_10, (int32_t)(GUEST_PAGE_SIZE - size));
-		slow_site(t, emit_jcc(e, CC_A), SLOW_GENERAL, write, group, size);
-	} else {
-		check = emit_at(e);
-		emit_rg(e, OP_MOV_RM, 0, R_11, GB(site_slot) + site * 4);
-		emit_rgb(e, OP_SUB_RM, 1, R_10, R_11, table + offsetof(struct tlb_entry, tag));
-		emit_alu_ri(e, ALU_CMP, 1, R_10, (int32_t)(GUEST_PAGE_SIZE - size));
-		s = slow_site(t, emit_jcc(e, CC_A), SLOW_SITE, write, group, size);
-		s->site = site;
-		s->check = check;
-	}
-	emit_rgb(e, OP_ADD_RM, 1, R_10, R_11, table + offsetof(struct tlb_entry, host));
-}
-
-/* Out of line: what failed may have been no more than the site's slot. Ends with R10 = the linear address. */
-static void emit_slow_site(struct translation *t, const struct slow_site *s)
-{
-	struct emitter *e = &t->draft.e;
-	size_t table = table_of(t, s->write);
-	uint32_t miss;
-
-	emit_patch(e, s->field, emit_at(e));
-	switch (s->how) {
-	case SLOW_STACK:
-		if (probes_in_line(t))
-			emit_rg(e, OP_ADD_RM, 1, R_10, G(mmu.stack) + t->mmu_mode * sizeof(struct tlb_entry));
-		break;
-	case SLOW_GENERAL:
-		emit_rgb(e, OP_ADD_RM, 1, R_10, R_11, table + offsetof(struct tlb_entry, tag));
-		break;
-	case SLOW_SITE:
-		emit_rgb(e, OP_ADD_RM, 1, R_10, R_11, table + offsetof(struct tlb_entry, tag));
-		emit_slot(e);
-		emit_rg(e, OP_CMP_RM, 0, R_11, GB(site_slot) + s->site * 4);
-		miss = emit_jcc(e, CC_E);
-		emit_rg(e, OP_MOV_MR, 0, R_11, GB(site_slot) + s->site * 4);
-		emit8(e, 0x65), emit8(e, 0x66), emit8(e, 0xff), emit8(e, 0x04), emit8(e, 0x25);
-		emit32(e, GB(site_misses) + s->site * 2); /* inc word */
-		emit_patch(e, emit_jcc(e, CC_NE), s->check);
-		emit_patch(e, miss, emit_at(e));
-		break;
-	default:
-		break;
-	}
-	emit_stub_call(t, s->how == SLOW_STACK ? t->bt->stub_slow_stack : t->bt->stub_slow, s->arg);
-}
-
-static bool same_key(const struct access *a, const struct access *b)
-{
-	return b->used && a->base == b->base && a->index == b->index && a->scale == b->scale && a->seg == b->seg &&
-	       a->addr_size == b->addr_size && a->base_version == b->base_version &&
-	       a->index_version == b->index_version;
-}
-
-/* Instructions that leave R10 alone when their access belongs to the group. */
-static bool keeps_group(const struct guest_insn *g)
-{
-	switch (g->kind) {
-	case KIND_COPY:
-	case KIND_MEM:
-		return !(g->uses_r10 && g->uses_r11);
-	case KIND_LEA:
-		return g->op.base != R_10 && g->op.index != R_10;
-	case KIND_NOTHING:
-	case KIND_PUSH:
-	case KIND_POP:
-	case KIND_JCC:
-		return true;
-	default:
-		return false;
-	}
-}
-
-/*
- * The hull of instruction i's access and those that follow with the same key. Past a conditional jump only accesses
- * that ask no more than those before it.
- */
-static void find_hull(const struct translation *t, struct group *h)
-{
-	const struct guest_insn *g = &t->insn[t->i];
-	bool may_upgrade = true;
-
-	h->access = g->access;
-	h->lo = g->access.disp;
-	h->hi = g->access.disp + g->access.size;
-	if (t->mode & MODE_NO_GROUP || !assist(t->bt, ASSIST_GROUP) || g->access.addr_size != 8 || !keeps_group(g))
-		return;
-	for (unsigned j = t->i + 1; j < t->n; j++) {
-		const struct guest_insn *o = &t->insn[j];
-		const struct access *a = &o->access;
-		int64_t lo, hi;
-
-		if (a->used) {
-			if (!same_key(&h->access, a))
-				return;
-			lo = a->disp < h->lo ? a->disp : h->lo;
-			hi = a->disp + a->size > h->hi ? a->disp + a->size : h->hi;
-			if (hi - lo > MAX_HULL || (a->write && !h->access.write && !may_upgrade))
-				return;
-			h->lo = lo;
-			h->hi = hi;
-			h->access.write |= a->write;
-		}
-		may_upgrade &= o->kind != KIND_JCC;
-		if (!keeps_group(o))
-			return;
-	}
-}
-
-/*
- * Makes R10 + the result the host address of the current instruction's access. Probes unless the group covers it.
- * Flags that are wanted are saved first.
- */
-static int32_t emit_access(struct translation *t)
-{
-	const struct guest_insn *g = &t->insn[t->i];
-	const struct access *a = &g->access;
-	struct group h = {.valid = false};
-	bool several, stack;
-
-	if (t->group.valid && same_key(&t->group.access, a) && a->disp >= t->group.lo &&
-	    a->disp + a->size <= t->group.hi && (t->group.access.write || !a->write))
-		return (int32_t)(a->disp - t->group.lo);
-	find_hull(t, &h);
-	several = h.lo != a->disp || h.hi != a->disp + a->size || h.access.write != a->write;
-	stack = a->base == R_SP && a->index == EA_NONE && a->seg < S_FS && a->addr_size == 8;
-	clobber_flags(t, wanted_before(g));
-	t->retry = emit_at(&t->draft.e);
-	emit_linear(t, a, h.lo);
-	emit_probe(t, (unsigned)(h.hi - h.lo), h.access.write, stack, several);
-	h.valid = true;
-	t->group = h;
-	return (int32_t)(a->disp - h.lo);
-}
-
 /* Exits */
 
 /* Leads to the stub of a direct jump that is not chained yet. Returns the exit's index. */
@@ -368,6 +110,7 @@ static unsigned add_exit(struct translation *t, int64_t target_off, bool in_page
 	/* Linear address, or for user blocks the offset from the page. */
 	x->va = t->floats ? (uint64_t)page_offset(t, target_off) : t->va + (uint64_t)target_off;
 	x->in_page = in_page;
+	x->insn = (uint8_t)t->i;
 	x->entry = t->flags == FLAGS_MEMORY ? ENTRY_FLAGS : ENTRY_BODY;
 	return t->draft.b.n_exits++;
 }
@@ -461,14 +204,14 @@ void store_guest(struct emitter *e, unsigned host, unsigned guest)
 	emit_rg(e, OP_MOV_MR, 1, host, G(gpr) + guest * 8);
 }
 
-static void note_flags(struct translation *t)
+void note_flags(struct translation *t)
 {
 	if (t->flags == FLAGS_MEMORY)
 		t->draft.b.mem_flags |= BIT(t->i);
 }
 
 /* Flags into the host's if the instruction needs them there, before it runs; and what it makes of them. */
-static void flags_before(struct translation *t, const struct guest_insn *g)
+void flags_before(struct translation *t, const struct guest_insn *g)
 {
 	if (g->reads || (g->changes_flags && (g->live & ~g->writes)))
 		flags_to_host(t);
@@ -515,7 +258,7 @@ static void emit_plain(struct translation *t)
 	flags_before(t, g);
 	note_flags(t);
 	if (both) {
-		t->group.valid = false;
+		t->holds = 0;
 		load_guest(e, R_10, R_10);
 	}
 	if (g->uses_r10 && !both)
@@ -523,6 +266,8 @@ static void emit_plain(struct translation *t)
 	if (g->uses_r11)
 		load_guest(e, R_11, R_11);
 	emit_copy(e, g, -1, 0, g->uses_r10 && !both);
+	if (unlikely(t->bt->config->sabotage && t->bt->config->sabotage == g->op.mnemonic))
+		emit_rm(e, OP_LEA, 1, R_AX, R_AX, 1);
 	if (g->writes_r10)
 		store_guest(e, both ? R_10 : R_11, R_10);
 	if (g->writes_r11)
@@ -597,7 +342,7 @@ static void emit_lea_insn(struct translation *t)
 			emit_rr(e, OP_MOV_RM, 0, dst, dst);
 	} else {
 		if (base == R_10 || index == R_10)
-			t->group.valid = false;
+			t->holds = 0;
 		if (base < 16)
 			address_register(e, base);
 		if (index < 16 && index != base)
@@ -663,34 +408,28 @@ static void emit_leave(struct translation *t)
 	note_flags(t);
 	emit_rm(e, OP_LEA, 1, R_SP, R_BP, 8);
 	emit_rm(e, OP_MOV_RM, 1, R_BP, R_10, disp);
-	t->group.valid = false;
+	t->holds = 0;
 }
 
-/* An access that is not the instruction's first: to the stack, of 8 bytes, at RSP + disp. R11 survives. */
-void emit_stack_probe(struct translation *t, int32_t disp, bool write)
+/* The 8-byte memory operand of PUSH, JMP or CALL, by itself. */
+static struct access operand_access(const struct guest_insn *g)
 {
-	struct emitter *e = &t->draft.e;
+	struct access a = {.used = true, .base = g->op.base, .index = g->op.index, .scale = g->op.scale,
+			   .seg = g->op.seg >= S_FS ? g->op.seg : S_SS, .addr_size = g->op.addr_size, .size = 8,
+			   .disp = g->op.disp};
 
-	t->group.valid = false;
-	emit_rm(e, OP_LEA, 1, R_10, R_SP, disp);
-	emit_probe(t, 8, write, true, false);
+	if (a.base == EA_RIP)
+		a.disp += g->off;
+	return a;
 }
 
 static void emit_push_mem(struct translation *t)
 {
 	struct guest_insn *g = &t->insn[t->i];
 	struct emitter *e = &t->draft.e;
-	struct access a = {.used = true, .base = g->op.base, .index = g->op.index, .scale = g->op.scale,
-			   .seg = g->op.seg, .addr_size = g->op.addr_size, .size = 8, .disp = g->op.disp};
+	struct access a = operand_access(g);
 
-	clobber_flags(t, wanted_before(g));
-	t->retry = emit_at(e);
-	if (a.base == EA_RIP)
-		a.disp += g->off;
-	if (a.base == R_SP)
-		a.disp += g->rsp_at;
-	emit_linear(t, &a, a.disp);
-	emit_probe(t, 8, false, false, false);
+	emit_single(t, &a);
 	emit_rm(e, OP_MOV_RM, 1, R_11, R_10, 0);
 	emit_stack_probe(t, -8, true);
 	note_flags(t);
@@ -738,10 +477,9 @@ static void emit_target(struct translation *t)
 {
 	struct guest_insn *g = &t->insn[t->i];
 	struct emitter *e = &t->draft.e;
-	struct access a = {.used = true, .base = g->op.base, .index = g->op.index, .scale = g->op.scale,
-			   .seg = g->op.seg, .addr_size = g->op.addr_size, .size = 8, .disp = g->op.disp};
+	struct access a = operand_access(g);
 
-	t->group.valid = false;
+	t->holds = 0;
 	clobber_flags(t, true);
 	t->retry = emit_at(e);
 	if (!(g->op.flags & OP_MEM)) {
@@ -751,12 +489,7 @@ static void emit_target(struct translation *t)
 			emit_mov(e, R_10, g->op.rm);
 		return;
 	}
-	if (a.base == EA_RIP)
-		a.disp += g->off;
-	if (a.base == R_SP)
-		a.disp += g->rsp_at;
-	emit_linear(t, &a, a.disp);
-	emit_probe(t, 8, false, false, false);
+	emit_single(t, &a);
 	emit_rm(e, OP_MOV_RM, 1, R_10, R_10, 0);
 }
 
@@ -797,11 +530,11 @@ static void emit_call_indirect(struct translation *t)
 	miss_site(t, emit_lookup(t));
 	emit_rgi(e, OP_MOV_RM, 1, R_11, R_11, GB(jump) + offsetof(struct jump, host));
 	emit_rg(e, OP_MOV_MR, 1, R_11, GB(target));
-	if (t->user) /* the target may float: see ENTRY_TABLE */
+	if (t->user || t->bt->verify) /* the target may float: see ENTRY_TABLE */
 		emit_rg(e, OP_MOV_MR, 1, R_10, GB(temp));
 	emit_stack_probe(t, -8, true);
 	emit_push_return(t, 0);
-	if (t->user)
+	if (t->user || t->bt->verify)
 		emit_rg(e, OP_MOV_RM, 1, R_10, GB(temp));
 	emit_jmp_g(e, GB(target));
 }
@@ -838,6 +571,7 @@ static void side_exit(struct translation *t, uint32_t field, int64_t target)
 	}
 	d->far[d->n_far].field = field;
 	d->far[d->n_far].target = target;
+	d->far[d->n_far].insn = t->i;
 	d->far[d->n_far++].flags = t->flags;
 }
 
@@ -955,10 +689,11 @@ static void emit_stubs(struct translation *t, uint32_t poll)
 	for (unsigned i = 0; i < d->n_far; i++) {
 		emit_patch(e, d->far[i].field, emit_at(e));
 		t->flags = d->far[i].flags;
+		t->i = d->far[i].insn;
 		emit_leave_page(t, d->far[i].target);
 	}
-	for (unsigned i = 0; i < t->n_slow; i++)
-		emit_slow_site(t, &t->slow[i]);
+	emit_slow_sites(t);
+	emit_light_sites(t);
 	if (d->miss) {
 		emit_patch(e, d->miss_field, emit_at(e));
 		emit_stub_call(t, bt->stub_interp, t->n - 1);
@@ -987,12 +722,11 @@ static void emit_block(struct translation *t)
 
 	emit_entries(t, wanted_before(first), &poll);
 	t->flags = wanted_before(first) ? FLAGS_HOST : FLAGS_MEMORY;
-	t->group.valid = false;
+	t->holds = 0;
 	for (t->i = 0; t->i < t->n; t->i++) {
 		d->insn[t->i] = (struct block_insn){t->insn[t->i].off, (uint16_t)emit_at(&d->e)};
-		if (t->group.valid && !keeps_group(&t->insn[t->i]))
-			t->group.valid = t->insn[t->i].access.used &&
-					 same_key(&t->group.access, &t->insn[t->i].access);
+		if (!t->insn[t->i].access.used && !keeps_r10(&t->insn[t->i]))
+			t->holds = 0;
 		emit_insn(t);
 	}
 	d->insn[t->n] = (struct block_insn){(uint16_t)t->len, (uint16_t)emit_at(&d->e)};
@@ -1023,7 +757,7 @@ struct block *translate(struct bt *bt, uint64_t va, uint64_t gpa, const uint8_t 
 	 * 11.6), at which a block ends. A page that becomes writable later does so by a change of its mapping.
 	 */
 	t->writable = mmu_probe(&bt->v->mmu, bt->v->rip, MMU_WRITE, t->mmu_mode, &r);
-	t->n_slow = 0;
+	t->n_slow = t->n_interp = t->n_calls = 0;
 	t->x87_noted = false;
 	memset(&d->b, 0, sizeof(d->b));
 	d->n_fixups = d->n_ids = d->n_far = 0;
@@ -1040,6 +774,8 @@ struct block *translate(struct bt *bt, uint64_t va, uint64_t gpa, const uint8_t 
 	d->b.len = (uint16_t)t->len;
 	d->b.n_insns = (uint16_t)t->n;
 	b = cache_commit(bt, d);
+	if (b && bt->verify)
+		verify_translated(bt, b);
 	bt->stat[STAT_BLOCKS]++;
 	bt->stat[STAT_INSNS] += t->n;
 	bt->stat[STAT_BYTES_IN] += t->len;

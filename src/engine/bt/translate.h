@@ -42,6 +42,8 @@ struct guest_insn {
 	uint16_t gpr_written;            /* bit per register */
 	struct access access;            /* KIND_MEM's, or the stack's */
 	uint8_t emulation;               /* KIND_LIGHT: enum light */
+	bool light_ends;                 /* ... ends the block */
+	bool flags_unseen;               /* ... neither reads the status flags nor shows them */
 };
 
 enum flag_place { FLAGS_HOST, FLAGS_BOTH, FLAGS_MEMORY };
@@ -65,6 +67,7 @@ struct slow_site {
 	uint64_t arg;
 	enum { SLOW_GENERAL, SLOW_STACK, SLOW_SITE, SLOW_ADDRESS, SLOW_CONST } how; /* what R10 and R11 hold then */
 	bool write;
+	uint8_t mmu_mode;
 	unsigned site;
 	uint32_t check;     /* SLOW_SITE: where the check begins */
 	uint64_t address;   /* SLOW_CONST: the linear address */
@@ -92,6 +95,12 @@ struct translation {
 	uint32_t retry;         /* code offset where instruction i begins */
 	struct slow_site slow[MAX_SLOW_SITES];
 	unsigned n_slow;
+	/* light.c's: jumps to the interpreter, and calls whose struct cpu_op comes at the end */
+	struct {
+		uint32_t field;
+		unsigned insn;
+	} interp[MAX_INSNS * 3], call[MAX_INSNS];
+	unsigned n_interp, n_calls;
 	struct draft draft;
 	struct guest_insn insn[MAX_INSNS];
 	struct insn_decoder decoder;
@@ -112,6 +121,8 @@ int32_t emit_access(struct translation *t);
 void emit_single(struct translation *t, const struct access *a);
 void emit_stack_probe(struct translation *t, int32_t disp, bool write);
 void emit_slow_sites(struct translation *t);
+void emit_linear(struct translation *t, const struct access *a, int64_t at);
+void emit_probe(struct translation *t, unsigned size, bool write, bool stack, bool group);
 void emit_lea(struct emitter *e, unsigned w, unsigned dst, unsigned base, unsigned index, unsigned scale, int32_t disp);
 unsigned address_register(struct emitter *e, unsigned r);
 
@@ -139,6 +150,8 @@ void load_guest(struct emitter *e, unsigned host, unsigned guest);
 void store_guest(struct emitter *e, unsigned host, unsigned guest);
 void emit_direct(struct translation *t, int64_t target_off);
 bool wanted_before(const struct guest_insn *g);
+void note_flags(struct translation *t);
+void flags_before(struct translation *t, const struct guest_insn *g);
 uint32_t emit_lookup(struct translation *t);
 
 /*
@@ -148,6 +161,11 @@ uint32_t emit_lookup(struct translation *t);
 bool light_classify(struct translation *t, struct guest_insn *g);
 bool light_ends_block(const struct guest_insn *g);
 void emit_light(struct translation *t);
+/* Whether it is C code that executes it, the same that the interpreter calls. */
+bool light_is_call(const struct guest_insn *g);
+void emit_light_sites(struct translation *t); /* out of line */
+/* Whether host addresses from probes before it must not be used after it. */
+bool light_is_barrier(const struct guest_insn *g);
 
 /* light_string.c: the same for string instructions. */
 bool light_string_classify(struct translation *t, struct guest_insn *g);

@@ -12,7 +12,7 @@
  *
  * What the interpreter writes is known beforehand from the instruction's operands: old bytes are kept by guest-physical
  * address. Other vCPUs and devices may write the same memory meanwhile; a difference counts if it is still there
- * when the interpreter has tried again. Status flags that the block overwrites before it reads them are not compared.
+ * when the interpreter has tried again. Blocks that have run some thousand times are sampled from then on. Status flags that the block overwrites before it reads them are not compared.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -110,6 +110,7 @@ void verify_translated(struct bt *bt, const struct block *b)
 	if (!k)
 		return;
 	k->n = t->n;
+	k->runs = 0;
 	k->fpu = false;
 	for (unsigned i = 0; i < t->n; i++) {
 		const struct guest_insn *g = &t->insn[i];
@@ -334,10 +335,12 @@ static void interpret_block(struct bt *bt, const struct block *b, unsigned limit
 void verify_begin(struct bt *bt, const struct block *b, unsigned from)
 {
 	struct verify *y = bt->verify;
-	const struct verify_block *k = y->block[b->id];
+	struct verify_block *k = y->block[b->id];
 
 	y->active = false;
 	if (!k || from >= k->n || k->insn[from].special)
+		return;
+	if (k->runs++ > VERIFY_OFTEN && k->runs % VERIFY_SAMPLE)
 		return;
 	y->id = b->id;
 	y->from = from;

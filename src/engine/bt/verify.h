@@ -17,6 +17,7 @@ struct verify_insn {
 /* What is known of a translated block. */
 struct verify_block {
 	unsigned n;
+	uint32_t runs;   /* of it that were verified */
 	bool fpu;        /* it may touch x87 or vector state */
 	struct verify_insn insn[];
 };
@@ -39,6 +40,10 @@ enum verify_end {
 	END_DEVICE,  /* the next instruction would access a device */
 	END_FULL,    /* too much is written to take back: nothing is compared */
 };
+
+/* A block that has run so often in lock-step does so only every so many times from then on. */
+#define VERIFY_OFTEN 2000u
+#define VERIFY_SAMPLE 64u
 
 #define VERIFY_SPANS 4096u
 #define VERIFY_BYTES KIB(256)
