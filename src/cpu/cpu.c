@@ -15,9 +15,9 @@
 int vcpu_new(struct vcpu **out, uint32_t id, const struct cpu_model *model, struct guest_mem *mem,
 	     struct bus *bus, struct err *err)
 {
-	struct vcpu *v = mmap(NULL, sizeof(*v), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	struct vcpu *v = mem_map_tables(sizeof(*v));
 
-	if (v == MAP_FAILED)
+	if (!v)
 		return err_set(err, ENOMEM, "out of host memory");
 	v->id = id;
 	v->cpu_count = 1;

@@ -134,6 +134,20 @@ static unsigned check_target(struct vcpu *v, const struct cpu_event *e, const st
 	return seg_dpl(attr);
 }
 
+/* The frame's n words at sp; frame[0] goes lowest. */
+static void push_frame(struct vcpu *v, uint64_t sp, const uint64_t *frame, unsigned n, unsigned mode)
+{
+	uint64_t *p = tlb_hit(v->mmu.write[mode], sp, n * 8);
+
+	if (likely(p)) {
+		for (unsigned i = 0; i < n; i++)
+			store_once(&p[i], 8, frame[i]);
+		return;
+	}
+	for (unsigned i = n; i-- > 0;) /* from the top, as pushes: CR2 of a fault shows it */
+		cpu_write_slow(v, S_SS, sp + i * 8, &frame[i], 8, mode);
+}
+
 static void deliver_long(struct vcpu *v, const struct cpu_event *e, const struct gate *g)
 {
 	struct descriptor d;
@@ -163,8 +177,7 @@ static void deliver_long(struct vcpu *v, const struct cpu_event *e, const struct
 	/* SMAP: these are supervisor accesses; with AC clear by the time of the push or set, it is the old AC. */
 	if (mode == MMU_KERNEL && v->cpl != 3 && (v->sys_flags & FLAG_AC))
 		mode = MMU_KERNEL_AC;
-	for (unsigned i = n; i-- > 0;) /* from the top, as pushes: CR2 of a fault shows it */
-		cpu_write_slow(v, S_SS, sp + i * 8, &frame[i], 8, mode);
+	push_frame(v, sp, frame, n, mode);
 	desc_set_accessed(v, &d);
 	desc_to_segment(&cs, g->sel, &d);
 	if (cpl < v->cpl)

@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#define HUGE_PAGE MIB(2)
 #define MAX_REGIONS 8
 #define MAX_WATCHERS 8
 #define CODE_LINE_SHIFT 6
@@ -140,6 +141,14 @@ void *guest_ptr(const struct guest_mem *m, gpa_t gpa, uint64_t len)
 	return r ? r->host + (gpa.v - r->base) : NULL;
 }
 
+void *guest_page_ptr(const struct guest_mem *m, gpa_t page, uint64_t *code_lines)
+{
+	const struct region *r = find_region(m, page, GUEST_PAGE_SIZE);
+
+	*code_lines = r ? r->code_lines[(page.v - r->base) >> GUEST_PAGE_SHIFT] : 0;
+	return r ? r->host + (page.v - r->base) : NULL;
+}
+
 int guest_read(const struct guest_mem *m, gpa_t gpa, void *buf, size_t len)
 {
 	const void *p = guest_ptr(m, gpa, len);
@@ -197,6 +206,21 @@ void guest_mem_wrote(struct guest_mem *m, gpa_t gpa, uint64_t len)
 		return;
 	for (unsigned i = 0; i < m->n_watchers; i++)
 		m->watcher[i].wrote(m->watcher[i].ctx, gpa, len);
+}
+
+void *mem_map_tables(uint64_t size)
+{
+	uint64_t room = align_up(size, GUEST_PAGE_SIZE) + HUGE_PAGE;
+	uint8_t *p = mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0), *at;
+
+	if (p == MAP_FAILED)
+		return NULL;
+	at = (uint8_t *)align_up((uint64_t)p, HUGE_PAGE);
+	if (at > p)
+		munmap(p, (size_t)(at - p));
+	munmap(at + align_up(size, GUEST_PAGE_SIZE), (size_t)(p + room - at) - align_up(size, GUEST_PAGE_SIZE));
+	(void)madvise(at, size, MADV_HUGEPAGE);
+	return at;
 }
 
 int guest_mem_watch_code(struct guest_mem *m, const struct code_watcher *w)

@@ -62,5 +62,13 @@ void guest_mem_unwatch_code(struct guest_mem *m, const void *ctx);
 void guest_code_mark(struct guest_mem *m, gpa_t gpa, uint64_t len);
 /* Mask of marked 64-byte lines of the page at gpa; 0 for pages that are not RAM. */
 uint64_t guest_code_lines(const struct guest_mem *m, gpa_t page);
+/* Both at once, for a page: its host address, or NULL, and the mask. */
+void *guest_page_ptr(const struct guest_mem *m, gpa_t page, uint64_t *code_lines);
+
+/*
+ * Zeroed memory for tables that are used all over, in huge pages where the host has them; NULL: none. To be given back with
+ * munmap().
+ */
+void *mem_map_tables(uint64_t size);
 
 #endif

@@ -91,11 +91,10 @@ bool mmu_probe(const struct mmu *m, uint64_t va, enum mmu_access access, enum mm
 
 int mmu_init(struct mmu *m, struct guest_mem *mem, struct err *err)
 {
-	/* Zero pages until entries are stored: a small guest's table stays small. */
-	void *l2 = mmap(NULL, sizeof(struct mmu_level2), PROT_READ | PROT_WRITE,
-			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	/* Zero pages until entries are stored. A miss costs a host TLB miss too, but for huge pages. */
+	void *l2 = mem_map_tables(sizeof(struct mmu_level2));
 
-	if (l2 == MAP_FAILED)
+	if (!l2)
 		return err_set(err, ENOMEM, "the host cannot map memory for a TLB");
 	memset(m, 0, sizeof(*m));
 	m->l2 = l2;

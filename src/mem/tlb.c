@@ -39,7 +39,7 @@ static bool is_watched(const struct mmu *m, uint64_t page)
 bool l1_fill(struct mmu *m, uint64_t va, uint64_t tr, enum mmu_access access, enum mmu_mode mode)
 {
 	gpa_t gpa = GPA(tr_page(tr));
-	uint64_t page = linear_page(va), host;
+	uint64_t page = linear_page(va), host, code_lines;
 	bool global = tr & TR_GLOBAL;
 
 	if (tr & TR_DEVICE)
@@ -51,11 +51,11 @@ bool l1_fill(struct mmu *m, uint64_t va, uint64_t tr, enum mmu_access access, en
 	}
 	if (is_watched(m, page))
 		return false;
-	host = (uint64_t)guest_ptr(m->mem, gpa, GUEST_PAGE_SIZE);
+	host = (uint64_t)guest_page_ptr(m->mem, gpa, &code_lines);
 	l1_set(m, slot_number(MMU_READ, mode, va), page, host, global); /* who may write may read */
 	if (access == MMU_READ)
 		return true;
-	if (guest_code_lines(m->mem, gpa))
+	if (code_lines)
 		return false;
 	l1_set(m, slot_number(MMU_WRITE, mode, va), page, host, global);
 	return true;
