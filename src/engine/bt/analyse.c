@@ -237,7 +237,7 @@ static enum kind stack_kind(const struct guest_insn *g)
 			return op->base == EA_RIP && op->addr_size != 8 ? KIND_INTERP : KIND_PUSH_MEM;
 		return KIND_PUSH;
 	case ZYDIS_MNEMONIC_POP:
-		return op->flags & OP_MEM || op->rm == R_SP ? KIND_INTERP : KIND_POP;
+		return op->flags & OP_MEM ? KIND_INTERP : KIND_POP;
 	case ZYDIS_MNEMONIC_LEAVE:
 		return KIND_LEAVE;
 	default:

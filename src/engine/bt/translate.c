@@ -397,7 +397,8 @@ static void emit_pop(struct translation *t)
 	} else {
 		emit_rm(e, OP_MOV_RM, 1, r, R_10, disp);
 	}
-	emit_rm(e, OP_LEA, 1, R_SP, R_SP, 8);
+	if (r != R_SP)
+		emit_rm(e, OP_LEA, 1, R_SP, R_SP, 8);
 }
 
 static void emit_leave(struct translation *t)
