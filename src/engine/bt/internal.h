@@ -182,6 +182,7 @@ struct bt {
 	uint64_t x87_page_va;      /* page_va when a user block last ran an x87 instruction */
 	uint64_t key[MMU_MODES];
 	uint64_t temp;
+	uint64_t enter_r10;        /* what R10 holds when a stub enters a block: for ENTRY_TABLE */
 	uint64_t refill_va, refill_arg; /* R10 and R11 during a stub's call */
 	uint64_t group_host[MAX_GROUPS];
 	struct jump jump[JUMP_SLOTS];

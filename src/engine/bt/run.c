@@ -220,13 +220,30 @@ static bool flush_for_stress(struct bt *bt)
 	return every && bt->flush_countdown-- == 0 && (bt->flush_countdown = every - 1, true);
 }
 
+/* The jump table's entry for RIP, which is found faster than a block; 0: it has none. */
+static uint64_t known_jump(struct bt *bt)
+{
+	const struct vcpu *v = bt->v;
+	const struct jump *j = &bt->jump[v->rip & (JUMP_SLOTS - 1)];
+
+	/* Entered by its poll: with every poll leaving, nothing would ever run. */
+	if (bt->mode_flags & MODE_SINGLE || bt->verify || bt->config->stress.poll || !assist(bt, ASSIST_LOOKUP))
+		return 0;
+	update_keys(bt);
+	if (j->key != v->rip + bt->key[v->mmu_mode])
+		return 0;
+	bt->enter_r10 = j->key;
+	return resume(bt, j->host);
+}
+
 /*
  * Where to go on for RIP: a block's body, or stub_leave. *found: the block. The guest's status flags are in vcpu.status.
  */
-static uint64_t dispatch_to(struct bt *bt, struct block **found, uint32_t extra_mode)
+static uint64_t dispatch_to(struct bt *bt, struct block **found, uint32_t extra_mode, bool by_table)
 {
 	struct vcpu *v = bt->v;
 	struct block *b;
+	uint64_t host;
 
 	*found = NULL;
 	for (;;) {
@@ -244,6 +261,9 @@ static uint64_t dispatch_to(struct bt *bt, struct block **found, uint32_t extra_
 		v->in_rep = false;
 		update_flags(bt);
 		bt->stat[STAT_DISPATCHES]++;
+		host = by_table ? known_jump(bt) : 0;
+		if (host)
+			return host;
 		b = find_block(bt, extra_mode);
 		if (likely(b))
 			break;
@@ -260,7 +280,7 @@ static uint64_t dispatch(struct bt *bt)
 {
 	struct block *b;
 
-	return dispatch_to(bt, &b, 0);
+	return dispatch_to(bt, &b, 0, true);
 }
 
 /* The same after an indirect jump (or one that leaves the page): later ones find the block in the jump table. */
@@ -269,7 +289,7 @@ static uint64_t dispatch_jump(struct bt *bt)
 	uint64_t va = bt->v->rip, host;
 	struct block *b;
 
-	host = dispatch_to(bt, &b, 0);
+	host = dispatch_to(bt, &b, 0, true);
 	if (b && bt->v->rip == va && !(b->mode & MODE_SINGLE)) {
 		uint64_t key = va + bt->key[b->mode & MODE_MMU];
 
@@ -319,7 +339,7 @@ uint64_t bt_link(struct vcpu *v, uint64_t arg, uint64_t unused)
 	if (!may_chain(bt, b, x))
 		return dispatch_jump(bt);
 	to = NULL;
-	host = dispatch_to(bt, &to, 0);
+	host = dispatch_to(bt, &to, 0, false);
 	if (to && changes == bt->stat[STAT_EVICTED] + bt->stat[STAT_INVALIDATED] && !b->dead &&
 	    v->rip == base + x->va)
 		cache_chain(bt, b, (uint32_t)arg, to, entry_for(x, v->rip <= from + b->len));
@@ -562,7 +582,7 @@ static uint64_t slow(struct vcpu *v, uint64_t arg, uint64_t va, bool stack)
 		verify_stop(bt, p.b, p.insn);
 	if (p.group) { /* each access of the group for itself, from here on in this block */
 		bt->stat[STAT_CROSSING]++;
-		return dispatch_to(bt, &to, MODE_NO_GROUP);
+		return dispatch_to(bt, &to, MODE_NO_GROUP, false);
 	}
 	bt->stat[STAT_SLOW_INTERP]++;
 	interpret(bt);
@@ -685,7 +705,7 @@ static enum run_exit loop(struct bt *bt)
 			interpret(bt);
 			continue;
 		}
-		host = dispatch(bt);
+		host = dispatch_jump(bt); /* after an event: its handler is found faster the next time */
 		if (host != bt->stub_leave)
 			enter(host);
 		else if (!bt->budget)

@@ -21,6 +21,7 @@ static void emit_resume(struct emitter *e)
 	for (unsigned r = 0; r < 16; r++)
 		if (!is_scratch(r))
 			emit_rg(e, OP_MOV_RM, 1, r, G(gpr) + r * 8);
+	emit_rg(e, OP_MOV_RM, 1, R_10, GB(enter_r10));
 	emit_jmp_g(e, GB(target));
 }
 
