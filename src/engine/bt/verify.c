@@ -467,8 +467,9 @@ void verify_jumped(struct bt *bt, uint64_t va)
 	struct verify *y = bt->verify;
 
 	bt->v->rip = va;
+	/* By which of its exits is not known: by the interpreter's, or it is wrong. */
 	if (y->active)
-		compare(bt, y->block[y->id]->n - y->from, NULL);
+		compare(bt, y->end == END_LEFT ? y->done : y->block[y->id]->n - y->from, NULL);
 	y->active = false;
 }
 
