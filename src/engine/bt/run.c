@@ -695,9 +695,10 @@ static enum run_exit loop(struct bt *bt)
 	uint64_t host;
 
 	while (attend(bt, &exit)) {
-		bool shadow = v->request && v->rip == v->inhibit_rip;
+		/* What could not be taken now, an NMI while they are blocked, say: by the interpreter until it can. */
+		bool held = (v->request && v->rip == v->inhibit_rip) || needs_attention(bt);
 
-		if (v->mode != X86_MODE_64 || must_step(bt) || shadow) {
+		if (held) {
 			if (!bt->budget)
 				return RUN_BUDGET;
 			if (bt->budget != NO_BUDGET)
