@@ -23,6 +23,15 @@ NOT_STATE = {"verr", "verw", "vmcall", "vmmcall"}
 USES = {
     "native_leave": "FNINIT after cpu_fpu_spill(), and MXCSR, which is the guest's from enter to leave",
     "native_enter": "MXCSR, which is the guest's from enter to leave",
+    "records_fop": "while a vCPU is made: nothing is live",
+    "mxcsr_mask": "while a vCPU is made: nothing is live",
+    "fpu_spill": "its purpose",
+    "fpu_load": "its purpose",
+    "light_fxsave": "the guest's own FXSAVE",
+    "light_fxrstor": "the guest's own FXRSTOR",
+    "light_xsave": "the guest's own XSAVE, XSAVEC and XSAVEOPT",
+    "save_image": "the guest's own XSAVE, XSAVEC and XSAVEOPT",
+    "light_xrstor": "the guest's own XRSTOR",
     "op_with_mxcsr": "MXCSR, around FXSAVE and its kin",
 }
 
@@ -45,12 +54,19 @@ ANYWHERE = {
 
 BUILDING = "while a machine is put together or taken apart: nothing is live"
 BUS = "on the bus: every access comes by cpu_lock(), which spills"
+TRANSLATING = "translating: find_block() has spilled"
 DECODING = "decoding: decode_block() has spilled"
 SPILLED = "right after cpu_fpu_spill()"
 FORMATTING = "called by no engine"
 
 # LIBRARY/FILE: {symbols: reason}; a name that ends in * is a prefix.
 CALLS = {
+    "bt/analyse.c": {"ZydisRegister*": TRANSLATING},
+    "bt/cache.c": {"close ftruncate* memfd_create mmap* munmap err_set": BUILDING},
+    "bt/copy.c": {"ZydisRegister*": TRANSLATING},
+    "bt/fpu.c": {"mmap* munmap err_set": BUILDING},
+    "bt/run.c": {"err_set": BUILDING, "syscall": "run(), before anything is live"},
+    "bt/translate.c": {"ZydisRegister*": TRANSLATING, "mmap* munmap err_set": BUILDING},
     "mem/mem.c": {"calloc free mmap* munmap madvise err_set": BUILDING},
     "mem/mmu.c": {"calloc free mmap* munmap madvise err_set": BUILDING},
     "bus/bus.c": {"calloc free realloc malloc err_*": BUILDING, "log_msg": BUS},
