@@ -303,11 +303,17 @@ void cache_supervisor_remapped(struct bt *bt)
 	}
 }
 
+static void note_eviction(struct bt *bt, uint64_t start)
+{
+	bt->stat[STAT_EVICTION] = max_u64(bt->stat[STAT_EVICTION], __builtin_ia32_rdtsc() - start);
+}
+
 static void evict_segment(struct bt *bt, uint32_t s)
 {
 	struct cache *c = bt->cache;
 	uint8_t *p = c->meta + (uint64_t)s * c->segment_meta, *end = p + c->use[s].meta;
 	uint64_t from = cache_exec(bt, s * c->segment_bytes), to = from + c->segment_bytes;
+	uint64_t start = __builtin_ia32_rdtsc();
 	uint32_t room;
 
 	if (p == end)
@@ -329,13 +335,17 @@ static void evict_segment(struct bt *bt, uint32_t s)
 			jump_clear(bt, i);
 	c->use[s] = (struct segment_use){.code = s ? 0 : STUB_ROOM};
 	c->id_hint = 1;
+	note_eviction(bt, start);
 }
 
 void cache_drop_all(struct bt *bt)
 {
+	uint64_t start = __builtin_ia32_rdtsc();
+
 	for (uint32_t s = 0; s < SEGMENTS; s++)
 		evict_segment(bt, s);
 	bt->cache->current = 0;
+	note_eviction(bt, start);
 }
 
 /* Allocation */

@@ -121,6 +121,14 @@ static bool must_step(const struct bt *bt)
 	return (v->sys_flags & FLAG_TF) || (v->dr7 & 0xff) || v->align_check || v->cpl == 1 || v->cpl == 2;
 }
 
+/* Requests that can be met now. */
+static uint32_t open_requests(const struct vcpu *v)
+{
+	uint32_t masked = (v->sys_flags & FLAG_IF ? 0 : CPU_REQ_INTR) | (v->nmi_blocked ? CPU_REQ_NMI : 0);
+
+	return v->request & ~masked;
+}
+
 /* Whether run() must have a look before the next instruction. */
 static bool needs_attention(struct bt *bt)
 {
@@ -132,7 +140,7 @@ static bool needs_attention(struct bt *bt)
 			return true;
 	}
 	return v->pending_db || v->halted || v->wait_sipi || v->mode != X86_MODE_64 || must_step(bt) || bt->failed ||
-	       ((v->request & ~(uint32_t)CPU_REQ_INTR) || ((v->request & CPU_REQ_INTR) && (v->sys_flags & FLAG_IF)));
+	       open_requests(v);
 }
 
 /* Guest-physical address of the code at RIP. Raises the faults of fetching. */
@@ -852,6 +860,7 @@ static const struct {
 	[STAT_HOST_FAULTS] = {"host_faults", "host faults in translated code", ""},
 	[STAT_INVALIDATED] = {"invalidated", "blocks invalidated by writes", ""},
 	[STAT_EVICTED] = {"evicted", "blocks evicted", ""},
+	[STAT_EVICTION] = {"longest_eviction", "longest time in eviction", "tsc"},
 	[STAT_SPILLS] = {"fpu_spills", "vector state spilled", ""},
 	[STAT_NEW_KEYS] = {"keys", "jump table keys", ""},
 	[STAT_TRANSLATION] = {"translation", "time in translation", "tsc"},
