@@ -1,7 +1,7 @@
 /*
  * String instructions within translated code.
  *
- * In line: forward MOVS, STOS and LODS whose operands lie in one page each, which the TLB has: the instruction itself runs
+ * In line: forward MOVS and STOS whose operands lie in one page each, which the TLB has: the instruction itself runs
  * on host addresses. All else goes to bt_string(): page by page, or over several pages that follow each other in the
  * host's memory too; what needs more than the TLB (faults, devices, cached code, page-crossing elements, DF) is the
  * interpreter's.
