@@ -32,6 +32,7 @@ struct cache {
 	struct block **by_id;
 	uint32_t max_blocks, id_hint;
 	uint32_t free_list[FREE_CLASSES];
+	uint32_t remap_list;
 	uint32_t hash[HASH_SLOTS], page[PAGE_SLOTS];
 };
 
@@ -182,6 +183,32 @@ static void patch(struct cache *c, const struct block *b, const struct block_exi
 	store_once(c->write + b->code + x->field, 4, rel);
 }
 
+/* Blocks that are chained across pages: a list, since mappings may change often, and most blocks are not. */
+static void remap_push(struct cache *c, struct block *b)
+{
+	if (b->on_remap)
+		return;
+	b->on_remap = true;
+	b->remap_prev = 0;
+	b->remap_next = c->remap_list;
+	if (c->remap_list)
+		c->by_id[c->remap_list]->remap_prev = b->id;
+	c->remap_list = b->id;
+}
+
+static void remap_remove(struct cache *c, struct block *b)
+{
+	if (!b->on_remap)
+		return;
+	b->on_remap = false;
+	if (b->remap_prev)
+		c->by_id[b->remap_prev]->remap_next = b->remap_next;
+	else
+		c->remap_list = b->remap_next;
+	if (b->remap_next)
+		c->by_id[b->remap_next]->remap_prev = b->remap_prev;
+}
+
 void cache_chain(struct bt *bt, struct block *b, unsigned exit, struct block *to, enum block_entry entry)
 {
 	struct cache *c = bt->cache;
@@ -190,6 +217,8 @@ void cache_chain(struct bt *bt, struct block *b, unsigned exit, struct block *to
 
 	if (x->to)
 		return;
+	if (!x->in_page)
+		remap_push(c, b);
 	x->to = to->id;
 	x->prev = 0;
 	x->next = to->incoming;
@@ -234,6 +263,7 @@ static void detach(struct bt *bt, struct block *b)
 	struct cache *c = bt->cache;
 
 	unhash(c, b);
+	remap_remove(c, b);
 	while (b->incoming) {
 		uint32_t ref = b->incoming - 1;
 
@@ -284,22 +314,13 @@ void cache_supervisor_remapped(struct bt *bt)
 {
 	struct cache *c = bt->cache;
 
-	for (uint32_t s = 0; s < SEGMENTS; s++) {
-		uint8_t *p = c->meta + (uint64_t)s * c->segment_meta, *end = p + c->use[s].meta;
+	while (c->remap_list) {
+		struct block *b = c->by_id[c->remap_list];
 
-		for (; p < end; p += ((struct block *)p)->meta_room) {
-			struct block *b = (struct block *)p;
-
-			if (b->dead)
-				continue;
-			if (b->writable && (b->mode & MODE_MMU) != MMU_USER) {
-				cache_kill(bt, b);
-				continue;
-			}
-			for (unsigned i = 0; i < b->n_exits; i++)
-				if (!b->exit[i].in_page)
-					unchain(c, b, i);
-		}
+		remap_remove(c, b);
+		for (unsigned i = 0; i < b->n_exits; i++)
+			if (!b->exit[i].in_page)
+				unchain(c, b, i);
 	}
 }
 

@@ -108,12 +108,14 @@ struct block {
 	uint32_t code_len;
 	uint32_t code_room, meta_room; /* of its allocations */
 	uint32_t free_next, free_prev; /* dead blocks of one size whose room can be used again */
+	uint32_t remap_next, remap_prev;
 	uint16_t len;              /* guest bytes */
 	uint16_t n_insns;
 	uint16_t n_exits;
 	uint16_t entry[ENTRY_COUNT]; /* offsets from code */
 	bool dead;                 /* its guest bytes were written: still there because it may be running */
 	bool reads_flags;
+	bool on_remap;             /* cache.c: chained across pages */
 	bool writable;             /* by the code itself when it was translated: made for that */
 	uint64_t mem_flags;        /* bit i: at instruction i the guest's flags are in vcpu.status (or dead) */
 	struct block_exit *exit;   /* n_exits */
@@ -278,7 +280,7 @@ void cache_chain(struct bt *bt, struct block *b, unsigned exit, struct block *to
 void cache_wrote(struct bt *bt, uint64_t gpa, uint64_t len);
 void cache_drop_all(struct bt *bt);
 void cache_kill(struct bt *bt, struct block *b); /* to be translated anew */
-/* The supervisor's mappings of code changed: other code may be next door, and code be writable no more. */
+/* The supervisor's mappings of code changed: other code may be next door. */
 void cache_supervisor_remapped(struct bt *bt);
 
 /* translate.c */

@@ -181,6 +181,14 @@ static void trace(struct bt *bt, const struct block *b, const uint8_t *bytes)
 	bt->config->translated(bt->config->ctx, &e);
 }
 
+/* A kernel's code is writable until it has patched itself: after that there are better translations. */
+static bool still_writable(const struct vcpu *v)
+{
+	struct mmu_result r;
+
+	return mmu_probe(&v->mmu, v->rip, MMU_WRITE, v->mmu_mode, &r);
+}
+
 static struct block *find_block(struct bt *bt, uint32_t extra_mode)
 {
 	struct vcpu *v = bt->v;
@@ -198,9 +206,10 @@ static struct block *find_block(struct bt *bt, uint32_t extra_mode)
 			va = gpa & PAGE_MASK;
 	}
 	b = cache_find(bt, gpa, va, mode);
-
-	if (likely(b))
+	if (likely(b) && likely(!b->writable || still_writable(v)))
 		return b;
+	if (b)
+		cache_kill(bt, b);
 	bytes = guest_ptr(v->mem, GPA(gpa), 1);
 	if (!bytes)
 		return NULL; /* code in device memory: the interpreter's */
