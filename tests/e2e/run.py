@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs one end-to-end case.
 
-    run.py RINGER IMAGE_DIR CASE        run.py --list
+    run.py RINGER IMAGE_DIR CASE [ENGINE]        run.py --list
 
 Exits 0 when it holds, 1 when not, 77 (skipped) when the guest's files are not there: ../../test fetches them.
 """
@@ -13,17 +13,18 @@ import badfile
 import boot
 import life
 import observe
+import stress
 import terminal
 from guest import Failure, Guest
 
-CASES = {**boot.CASES, **life.CASES, **observe.CASES, **terminal.CASES, **badfile.CASES}
+CASES = {**boot.CASES, **life.CASES, **observe.CASES, **terminal.CASES, **badfile.CASES, **stress.CASES}
 
 
 class Bench:
     """What a case is given: the command under test and the guest's files."""
 
-    def __init__(self, ringer, images):
-        self.ringer, self.images, self.last = ringer, Path(images), None
+    def __init__(self, ringer, images, engine):
+        self.ringer, self.images, self.engine, self.last = ringer, Path(images), engine, None
 
     def image(self, name):
         path = self.images / name
@@ -39,6 +40,8 @@ class Bench:
 
     def linux(self, *args, kernel="vmlinux", append="", **options):
         append = f"console=ttyS0 {append}".strip()
+        if self.engine and "--engine" not in args:
+            args = ("--engine", self.engine, *args)
         return self.start("run", "--kernel", self.image(kernel), "--initrd", self.image("initrd"),
                           "--append", append, *args, **options)
 
@@ -48,7 +51,7 @@ def main():
         print("\n".join(CASES))
         return 0
     ringer, images, name = sys.argv[1:4]
-    bench = Bench(ringer, images)
+    bench = Bench(ringer, images, sys.argv[4] if len(sys.argv) > 4 else None)
     try:
         CASES[name](bench)
     except Failure as failure:
