@@ -308,35 +308,44 @@ static void take_liveness(struct translation *t)
 	}
 }
 
-static void decode_one(struct translation *t, struct guest_insn *g, unsigned room)
+/* false: its bytes go on in the next page. */
+static bool decode_one(struct translation *t, struct guest_insn *g, unsigned room)
 {
 	enum decode_result r = insn_decode(&t->decoder, X86_MODE_64, t->bytes + t->len, min_u64(room, X86_INSN_MAX),
 					   &g->insn);
 
 	g->off = (uint16_t)t->len;
+	if (r == DECODE_SHORT && t->n)
+		return false;
 	if (r != DECODE_OK) {
 		g->kind = KIND_INTERP;
 		g->op.len = (uint8_t)min_u64(room, X86_INSN_MAX);
-		return;
+		return true;
 	}
 	cpu_op_init(&g->op, &g->insn, X86_MODE_64);
 	take_registers(g);
 	take_flags(g);
 	g->kind = classify(t, g);
+	return true;
 }
 
 void analyse(struct translation *t)
 {
-	unsigned room = (unsigned)(GUEST_PAGE_SIZE - (t->gpa & 0xfff));
-	unsigned max = t->mode & MODE_SINGLE ? 1 : MAX_INSNS, exits = 0;
+	bool crossing = t->gpa2 != NO_PAGE;
+	unsigned room = crossing ? X86_INSN_MAX : (unsigned)(GUEST_PAGE_SIZE - (t->gpa & 0xfff));
+	unsigned max = crossing || t->mode & MODE_SINGLE ? 1 : MAX_INSNS, exits = 0;
 
 	t->n = t->len = 0;
 	t->falls_through = true;
+	t->straddles = false;
 	while (t->n < max && t->len < room) {
 		struct guest_insn *g = &t->insn[t->n];
 
-		memset(g, 0, sizeof(*g));
-		decode_one(t, g, room - t->len);
+		memset(&g->op, 0, sizeof(*g) - offsetof(struct guest_insn, op)); /* insn is filled in, or not looked at */
+		if (!decode_one(t, g, room - t->len)) {
+			t->straddles = true;
+			break;
+		}
 		t->n++;
 		t->len += g->op.len;
 		if (ends_block(g)) {

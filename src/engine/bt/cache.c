@@ -14,7 +14,8 @@
 #include "engine/bt/internal.h"
 
 #define SEGMENTS 32u
-#define STUB_ROOM KIB(8)
+#define COPY_AT KIB(8)  /* behind the stubs */
+#define STUB_ROOM KIB(16)
 #define CODE_ALIGN 64u
 #define META_SHARE 2u      /* bytes of code for each byte of struct block and its like */
 #define FREE_CLASSES 64u   /* of CODE_ALIGN bytes */
@@ -33,7 +34,7 @@ struct cache {
 	uint32_t max_blocks, id_hint;
 	uint32_t free_list[FREE_CLASSES];
 	uint32_t remap_list;
-	uint32_t hash[HASH_SLOTS], page[PAGE_SLOTS];
+	uint32_t hash[HASH_SLOTS], page[PAGE_SLOTS], page2[PAGE_SLOTS];
 };
 
 static void *map(uint64_t bytes, int prot, int fd)
@@ -117,6 +118,11 @@ uint64_t cache_exec(const struct bt *bt, uint32_t code_off)
 	return (uint64_t)bt->cache->exec + code_off;
 }
 
+const uint8_t *cache_write_ptr(const struct bt *bt, uint32_t code_off)
+{
+	return bt->cache->write + code_off;
+}
+
 bool cache_contains(const struct bt *bt, uint64_t host)
 {
 	return host - (uint64_t)bt->cache->exec < bt->cache->bytes;
@@ -135,9 +141,25 @@ static uint32_t *hash_slot(struct cache *c, uint64_t gpa)
 	return &c->hash[gpa * 0x9e3779b97f4a7c15ULL >> 48 & (HASH_SLOTS - 1)];
 }
 
+static unsigned page_hash(uint64_t gpa)
+{
+	return (gpa >> GUEST_PAGE_SHIFT) * 0x9e3779b97f4a7c15ULL >> 40 & (PAGE_SLOTS - 1);
+}
+
 static uint32_t *page_slot(struct cache *c, uint64_t gpa)
 {
-	return &c->page[(gpa >> GUEST_PAGE_SHIFT) * 0x9e3779b97f4a7c15ULL >> 40 & (PAGE_SLOTS - 1)];
+	return &c->page[page_hash(gpa)];
+}
+
+static uint32_t *page2_slot(struct cache *c, uint64_t gpa)
+{
+	return &c->page2[page_hash(gpa)];
+}
+
+uint8_t *cache_copy_slot(const struct bt *bt, unsigned slot, uint64_t *exec)
+{
+	*exec = (uint64_t)bt->cache->exec + COPY_AT + slot * COPY_SLOT_BYTES;
+	return bt->cache->write + COPY_AT + slot * COPY_SLOT_BYTES;
 }
 
 struct block *cache_find(struct bt *bt, uint64_t gpa, uint64_t va, uint32_t mode)
@@ -148,6 +170,20 @@ struct block *cache_find(struct bt *bt, uint64_t gpa, uint64_t va, uint32_t mode
 		struct block *b = c->by_id[id];
 
 		if (b->gpa == gpa && b->mode == mode && b->va == va)
+			return b;
+		id = b->next;
+	}
+	return NULL;
+}
+
+struct block *cache_find_crossing(struct bt *bt, uint64_t gpa, uint64_t gpa2, uint64_t va, uint32_t mode)
+{
+	struct cache *c = bt->cache;
+
+	for (uint32_t id = *hash_slot(c, gpa); id;) {
+		struct block *b = c->by_id[id];
+
+		if (b->gpa == gpa && b->gpa2 == gpa2 && b->mode == mode && b->va == va)
 			return b;
 		id = b->next;
 	}
@@ -167,6 +203,13 @@ static void unhash(struct cache *c, struct block *b)
 		p = &c->by_id[*p]->page_next;
 	if (*p)
 		*p = b->page_next;
+	if (b->gpa2 == NO_PAGE)
+		return;
+	p = page2_slot(c, b->gpa2);
+	while (*p && *p != b->id)
+		p = &c->by_id[*p]->page2_next;
+	if (*p)
+		*p = b->page2_next;
 }
 
 /* Chains */
@@ -453,7 +496,8 @@ struct block *cache_commit(struct bt *bt, const struct draft *d)
 	struct cache *c = bt->cache;
 	uint32_t exits = d->b.n_exits * (uint32_t)sizeof(d->exit[0]);
 	uint32_t insns = (d->b.n_insns + 1u) * (uint32_t)sizeof(d->insn[0]);
-	uint32_t meta = (uint32_t)align_up(sizeof(struct block) + exits + insns, 16);
+	uint32_t operands = d->b.n_insns * (uint32_t)sizeof(d->operand_off[0]);
+	uint32_t meta = (uint32_t)align_up(sizeof(struct block) + exits + insns + operands, 16);
 	struct block *b = allocate(bt, (uint32_t)align_up(emit_at(&d->e), CODE_ALIGN), meta);
 	struct block keep;
 
@@ -470,11 +514,17 @@ struct block *cache_commit(struct bt *bt, const struct draft *d)
 	b->insn = (struct block_insn *)((uint8_t *)b->exit + exits);
 	memcpy(b->exit, d->exit, exits);
 	memcpy(b->insn, d->insn, insns);
+	b->operand_off = (uint16_t *)((uint8_t *)b->insn + insns);
+	memcpy(b->operand_off, d->operand_off, operands);
 	fix_up(bt, b, d);
 	b->next = *hash_slot(c, b->gpa);
 	*hash_slot(c, b->gpa) = b->id;
 	b->page_next = *page_slot(c, b->gpa);
 	*page_slot(c, b->gpa) = b->id;
+	if (b->gpa2 != NO_PAGE) {
+		b->page2_next = *page2_slot(c, b->gpa2);
+		*page2_slot(c, b->gpa2) = b->id;
+	}
 	return b;
 }
 
@@ -498,6 +548,20 @@ struct block *cache_block_at(struct bt *bt, uint64_t host, unsigned *insn)
 	return NULL;
 }
 
+/* Bytes of the block that lie in its first page. */
+static unsigned len_in_page(const struct block *b)
+{
+	return (unsigned)min_u64(b->len, GUEST_PAGE_SIZE - (b->gpa & (GUEST_PAGE_SIZE - 1)));
+}
+
+static void wrote_range(struct bt *bt, struct block *b, uint64_t gpa, unsigned len, uint64_t from, uint64_t to)
+{
+	if (gpa < to && from < gpa + len)
+		cache_kill(bt, b);
+	else
+		guest_code_mark(bt->v->mem, GPA(gpa), len);
+}
+
 /* The watcher has cleared the page's marks: drops what overlaps the write, marks the rest again. */
 static void wrote_page(struct bt *bt, uint64_t page, uint64_t from, uint64_t to)
 {
@@ -507,12 +571,15 @@ static void wrote_page(struct bt *bt, uint64_t page, uint64_t from, uint64_t to)
 		struct block *b = c->by_id[id];
 
 		id = b->page_next;
-		if (align_down(b->gpa, GUEST_PAGE_SIZE) != page)
-			continue;
-		if (b->gpa < to && from < b->gpa + b->len)
-			cache_kill(bt, b);
-		else
-			guest_code_mark(bt->v->mem, GPA(b->gpa), b->len);
+		if (align_down(b->gpa, GUEST_PAGE_SIZE) == page)
+			wrote_range(bt, b, b->gpa, len_in_page(b), from, to);
+	}
+	for (uint32_t id = *page2_slot(c, page); id;) {
+		struct block *b = c->by_id[id];
+
+		id = b->page2_next;
+		if (b->gpa2 == page)
+			wrote_range(bt, b, page, b->len - len_in_page(b), from, to);
 	}
 }
 

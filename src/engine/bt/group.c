@@ -168,7 +168,7 @@ static bool join(struct translation *t, struct group *g, struct access *a, unsig
 
 	if (hi - lo > MAX_HULL || (a->write && !g->access.write && jumped) || crosses_page(t, g, lo, hi))
 		return false;
-	g->several |= lo != g->lo || hi != g->hi || (a->write && !g->access.write);
+	g->several = true;
 	g->lo = lo;
 	g->hi = hi;
 	g->access.write |= a->write;
@@ -181,10 +181,11 @@ static void assign(struct translation *t, unsigned i, unsigned first, unsigned j
 {
 	struct access *a = &t->insn[i].access;
 	struct group *g;
+	unsigned site;
 
 	for (unsigned k = t->n_groups; k-- > first;) {
 		g = &t->group[k];
-		if (!same_key(&g->access, a))
+		if (!same_key(&g->access, a) || g->alone)
 			continue;
 		if (join(t, g, a, i, jumps != jumps_at[k])) {
 			a->group = (uint8_t)(k + 1);
@@ -195,7 +196,9 @@ static void assign(struct translation *t, unsigned i, unsigned first, unsigned j
 	if (t->n_groups == MAX_GROUPS)
 		return;
 	g = &t->group[t->n_groups];
-	*g = (struct group){.access = *a, .lo = a->disp, .hi = a->disp + a->size, .last = (uint8_t)i};
+	site = site_of(t->gpa + t->insn[i].off);
+	*g = (struct group){.access = *a, .lo = a->disp, .hi = a->disp + a->size, .last = (uint8_t)i,
+			    .alone = t->bt->site_alone[site / 8] >> site % 8 & 1};
 	jumps_at[t->n_groups] = (uint8_t)jumps;
 	a->group = (uint8_t)++t->n_groups;
 }

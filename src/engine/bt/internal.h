@@ -64,6 +64,8 @@
 #define PAGE_SLOTS 8192u
 #define MAX_GROUPS 12u     /* of accesses that share a probe, in a block */
 #define NO_BLOCK 0u
+#define NO_PAGE (~0ULL)
+#define COPY_SLOTS 64u     /* instructions that are run out of their block: see crossing.c */
 
 /* Mode flags: what translation depends on. */
 enum {
@@ -92,16 +94,19 @@ struct block_exit {
 	uint8_t insn;       /* whose jump it is */
 	uint8_t entry;      /* enum block_entry of the target, decided when chained; flags in memory: ENTRY_FLAGS */
 	bool in_page;
+	bool lookup;        /* goes by the jump table, never chained */
 };
 
 /* Where instruction i begins: offsets from the block's first guest byte and first host byte. */
 #define block_insn engine_block_insn
 
 struct block {
+	uint64_t gpa2;             /* page that its one instruction runs into, or NO_PAGE */
 	uint64_t gpa, va;          /* va: page of the supervisor's linear address + offset; user: the offset alone */
 	uint32_t id;
 	uint32_t next;             /* in its hash bucket */
 	uint32_t page_next;        /* blocks of the same page */
+	uint32_t page2_next;       /* blocks whose instruction runs into the same page */
 	uint32_t incoming;         /* first exit chained to it */
 	uint32_t mode;
 	uint32_t code;             /* offset of its code in the cache */
@@ -120,6 +125,11 @@ struct block {
 	uint64_t mem_flags;        /* bit i: at instruction i the guest's flags are in vcpu.status (or dead) */
 	struct block_exit *exit;   /* n_exits */
 	struct block_insn *insn;   /* n_insns + 1 */
+	/*
+	 * n_insns: code offset at which instruction i goes on with R10 the host address of its operand; bit 15: it
+	 * defines the flags. 0: cannot be entered there.
+	 */
+	uint16_t *operand_off;
 };
 
 /* A jump from a block's code to somewhere else in the cache: filled in when its place is known. */
@@ -137,6 +147,7 @@ struct draft {
 	struct block b;
 	struct block_exit exit[MAX_EXITS];
 	struct block_insn insn[MAX_INSNS + 1];
+	uint16_t operand_off[MAX_INSNS];
 	struct fixup fixup[MAX_FIXUPS];
 	unsigned n_fixups;
 	uint32_t id_field[MAX_FIXUPS]; /* where the block's id goes */
@@ -173,7 +184,7 @@ struct key_slot {
 };
 
 enum { STAT_BLOCKS, STAT_INSNS, STAT_BYTES_IN, STAT_BYTES_OUT, STAT_LINKS, STAT_LINK_EXITS, STAT_DISPATCHES, STAT_MISSES,
-       STAT_SLOW, STAT_SLOW_INTERP, STAT_CROSSING, STAT_INTERP, STAT_LIGHT, STAT_POLLS, STAT_FAULTS, STAT_HOST_FAULTS,
+       STAT_SLOW, STAT_SLOW_INTERP, STAT_CROSSING, STAT_CROSSED, STAT_INTERP, STAT_LIGHT, STAT_POLLS, STAT_FAULTS, STAT_HOST_FAULTS,
        STAT_INVALIDATED, STAT_EVICTED, STAT_SPILLS, STAT_TRANSLATION, STAT_INTERRUPTS, STAT_NEW_KEYS, STAT_WILD, STAT_VERIFIED, STAT_EVICTION, STAT_COUNT };
 
 /* In vcpu.engine_area: what translated code reaches comes first. */
@@ -192,6 +203,18 @@ struct bt {
 	uint16_t site_misses[SITES]; /* since they were cleared last */
 
 	uint8_t site_wild[SITES / 8];
+	uint8_t site_alone[SITES / 8];      /* begins no group: it failed too often */
+	uint8_t site_group_misses[SITES];
+	struct copy_slot {
+		uint64_t host, changes;     /* what is copied there, and when: see crossing.c */
+	} copy[COPY_SLOTS];
+	struct crossing {                   /* a store that is being run on the bounce buffer */
+		uint32_t block;
+		unsigned insn;
+		uint64_t gpa[2];
+		uint32_t first, size;
+		uint8_t *buf;
+	} crossing;
 	uint64_t misses_cleared;     /* when, by the time-stamp counter */
 	struct vcpu *v;
 	struct interp *interp;
@@ -210,6 +233,7 @@ struct bt {
 	struct key_slot keys[KEY_SLOTS];
 	uint16_t last_key;
 	/* Host addresses of stubs, in the cache's first bytes. */
+	uint64_t stub_store_done, stub_store_done_flags, stub_call_miss;
 	uint64_t stub_enter, stub_leave, stub_link, stub_poll, stub_slow, stub_slow_stack;
 	uint64_t stub_interp, stub_light, stub_fault, stub_link_memory, stub_string;
 	uint32_t fault_block;      /* of a host fault, and its instruction */
@@ -268,12 +292,16 @@ int cache_new(struct bt *bt, struct err *err) must_check;
 void cache_free(struct bt *bt);
 struct block *cache_block(const struct bt *bt, uint32_t id);
 uint64_t cache_exec(const struct bt *bt, uint32_t code_off); /* where the code at this offset runs */
+const uint8_t *cache_write_ptr(const struct bt *bt, uint32_t code_off); /* where it can be read as data */
 bool cache_contains(const struct bt *bt, uint64_t host);
 /* Room for the stubs, at the cache's beginning, never evicted. */
 void cache_stub_room(struct bt *bt, struct emitter *e);
 /* Makes a block of a draft; evicts what is in the way. NULL: it is larger than any room. */
 struct block *cache_commit(struct bt *bt, const struct draft *d);
 struct block *cache_find(struct bt *bt, uint64_t gpa, uint64_t va, uint32_t mode);
+/* The same for an instruction that runs into the page gpa2. */
+struct block *cache_find_crossing(struct bt *bt, uint64_t gpa, uint64_t gpa2, uint64_t va, uint32_t mode);
+uint8_t *cache_copy_slot(const struct bt *bt, unsigned slot, uint64_t *exec); /* COPY_SLOT_BYTES to write; where they run */
 /* The block whose code a host address lies in, and its instruction; NULL: none. */
 struct block *cache_block_at(struct bt *bt, uint64_t host, unsigned *insn);
 void cache_chain(struct bt *bt, struct block *b, unsigned exit, struct block *to, enum block_entry entry);
@@ -286,10 +314,23 @@ void cache_supervisor_remapped(struct bt *bt);
 /* translate.c */
 int translation_new(struct bt *bt, struct err *err) must_check;
 void translation_free(struct bt *bt);
-struct block *translate(struct bt *bt, uint64_t va, uint64_t gpa, const uint8_t *bytes, uint32_t mode);
+const struct insn_decoder *translation_decoder(const struct bt *bt);
+struct block *translate(struct bt *bt, uint64_t va, uint64_t gpa, uint64_t gpa2, const uint8_t *bytes, uint32_t mode);
 
 /* stubs.c */
 void stubs_make(struct bt *bt);
+
+/*
+ * crossing.c: an operand of instruction i of b that crosses a page end, both pages being RAM. Returns where to go on, or 0:
+ * the interpreter must do it.
+ */
+#define COPY_SLOT_BYTES 128u
+uint64_t crossing_access(struct bt *bt, struct block *b, unsigned i, uint64_t va, unsigned size, bool write, unsigned mode);
+uint64_t bt_store_done(struct vcpu *v, uint64_t unused, uint64_t unused2);
+uint64_t bt_call_miss(struct vcpu *v, uint64_t arg, uint64_t unused);
+/* run.c, for crossing.c */
+uint64_t bt_resume(struct bt *bt, uint64_t host);
+uint64_t bt_dispatch_at(struct bt *bt, const struct block *b, unsigned i);
 
 /* fpu.c */
 int fpu_init(struct bt *bt, struct err *err) must_check;

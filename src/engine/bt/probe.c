@@ -264,6 +264,13 @@ int32_t emit_access(struct translation *t)
 	return (int32_t)(a->disp - g->base);
 }
 
+bool operand_stands_alone(const struct translation *t)
+{
+	const struct access *a = &t->insn[t->i].access;
+
+	return !a->group || (!t->group[a->group - 1].several && t->group[a->group - 1].last == t->i);
+}
+
 void emit_single(struct translation *t, const struct access *a)
 {
 	int64_t at;

@@ -143,19 +143,19 @@ static bool needs_attention(struct bt *bt)
 	       open_requests(v);
 }
 
-/* Guest-physical address of the code at RIP. Raises the faults of fetching. */
-static uint64_t fetch_gpa(struct vcpu *v)
+/* Guest-physical address of the code at linear address lin. Raises the faults of fetching. */
+static uint64_t fetch_gpa(struct vcpu *v, uint64_t lin)
 {
 	unsigned mode = v->cpl == 3 ? MMU_USER : MMU_KERNEL;
-	const struct tlb_entry *e = &v->mmu.fetch[mode][tlb_index(v->rip)];
+	const struct tlb_entry *e = &v->mmu.fetch[mode][tlb_index(lin)];
 	struct mmu_result r;
 
-	if (likely(e->tag == (v->rip & ~PAGE_MASK)))
-		return e->host + (v->rip & PAGE_MASK);
-	if (!canonical(v->rip))
+	if (likely(e->tag == (lin & ~PAGE_MASK)))
+		return e->host + (lin & PAGE_MASK);
+	if (!canonical(lin))
 		cpu_gp(v);
-	if (!mmu_translate(&v->mmu, v->rip, MMU_FETCH, mode, &r))
-		cpu_raise_page_fault(v, v->rip, r.error);
+	if (!mmu_translate(&v->mmu, lin, MMU_FETCH, mode, &r))
+		cpu_raise_page_fault(v, lin, r.error);
 	return r.gpa.v;
 }
 
@@ -189,14 +189,58 @@ static bool still_writable(const struct vcpu *v)
 	return mmu_probe(&v->mmu, v->rip, MMU_WRITE, v->mmu_mode, &r);
 }
 
+/* The page after RIP's, where the instruction there goes on. */
+static uint64_t next_page(struct vcpu *v)
+{
+	return fetch_gpa(v, (v->rip | PAGE_MASK) + 1);
+}
+
+/* Whether the instruction at gpa runs into the next page; room bytes are left in this one. */
+static bool runs_over(struct bt *bt, const uint8_t *bytes, unsigned room)
+{
+	struct insn insn;
+
+	return room < X86_INSN_MAX &&
+	       insn_decode(translation_decoder(bt), X86_MODE_64, bytes, room, &insn) == DECODE_SHORT;
+}
+
+/* NULL: code in device memory, which is the interpreter's. */
+static struct block *new_block(struct bt *bt, uint64_t va, uint64_t gpa, uint32_t mode)
+{
+	struct vcpu *v = bt->v;
+	unsigned room = (unsigned)(GUEST_PAGE_SIZE - (gpa & PAGE_MASK));
+	const uint8_t *bytes = guest_ptr(v->mem, GPA(gpa), 1), *more;
+	uint8_t both[2 * X86_INSN_MAX];
+	uint64_t gpa2 = NO_PAGE;
+	struct block *b;
+
+	if (!bytes)
+		return NULL;
+	cpu_fpu_spill(v);
+	mark(bt, gpa);
+	if (runs_over(bt, bytes, room)) {
+		gpa2 = next_page(v);
+		more = guest_ptr(v->mem, GPA(gpa2), 1);
+		if (!more)
+			return NULL;
+		mark(bt, gpa2);
+		memcpy(both, bytes, room);
+		memcpy(both + room, more, X86_INSN_MAX);
+		bytes = both;
+	}
+	b = translate(bt, va, gpa, gpa2, bytes, mode);
+	if (b && bt->config->translated)
+		trace(bt, b, bytes);
+	return b;
+}
+
 static struct block *find_block(struct bt *bt, uint32_t extra_mode)
 {
 	struct vcpu *v = bt->v;
-	uint64_t gpa = fetch_gpa(v);
+	uint64_t gpa = fetch_gpa(v, v->rip);
 	uint32_t mode = bt->mode_flags | v->mmu_mode | extra_mode;
 	uint64_t va = v->rip;
 	struct block *b;
-	const uint8_t *bytes;
 
 	if (v->mmu_mode == MMU_USER) {
 		/* Or so high that a direct jump can leave the user's half. */
@@ -206,19 +250,13 @@ static struct block *find_block(struct bt *bt, uint32_t extra_mode)
 			va = gpa & PAGE_MASK;
 	}
 	b = cache_find(bt, gpa, va, mode);
+	if (b && unlikely(b->gpa2 != NO_PAGE))
+		b = cache_find_crossing(bt, gpa, next_page(v), va, mode);
 	if (likely(b) && likely(!b->writable || still_writable(v)))
 		return b;
 	if (b)
 		cache_kill(bt, b);
-	bytes = guest_ptr(v->mem, GPA(gpa), 1);
-	if (!bytes)
-		return NULL; /* code in device memory: the interpreter's */
-	cpu_fpu_spill(v);
-	mark(bt, gpa);
-	b = translate(bt, va, gpa, bytes, mode);
-	if (b && bt->config->translated)
-		trace(bt, b, bytes);
-	return b;
+	return new_block(bt, va, gpa, mode);
 }
 
 /* The interpreter executes one instruction. */
@@ -325,7 +363,7 @@ static struct block *block_of(struct bt *bt, uint64_t arg)
 /* Chained or not, an exit of a page in user mode goes by the jump table. */
 static bool may_chain(const struct bt *bt, const struct block *b, const struct block_exit *x)
 {
-	if (!assist(bt, ASSIST_CHAIN) || (b->mode & MODE_SINGLE) || bt->verify)
+	if (!assist(bt, ASSIST_CHAIN) || (b->mode & MODE_SINGLE) || bt->verify || x->lookup)
 		return false;
 	return x->in_page || (b->mode & MODE_MMU) != MMU_USER;
 }
@@ -357,7 +395,7 @@ uint64_t bt_link(struct vcpu *v, uint64_t arg, uint64_t unused)
 		return dispatch_jump(bt);
 	to = NULL;
 	host = dispatch_to(bt, &to, 0, false);
-	if (to && changes == bt->stat[STAT_EVICTED] + bt->stat[STAT_INVALIDATED] && !b->dead &&
+	if (to && to->gpa2 == NO_PAGE && changes == bt->stat[STAT_EVICTED] + bt->stat[STAT_INVALIDATED] && !b->dead &&
 	    v->rip == base + x->va)
 		cache_chain(bt, b, (uint32_t)arg, to, entry_for(x, v->rip <= from + b->len));
 	return host;
@@ -576,6 +614,18 @@ static bool walk_for_probe(struct bt *bt, const struct probe *p, uint64_t va)
 	return in_level_1(v, va, p->access, p->mode);
 }
 
+/* A group that crosses a page end each time: its first access gets a probe for itself in the next translation. */
+static bool group_fails_often(struct bt *bt, const struct probe *p)
+{
+	unsigned site = site_of(p->b->gpa + p->b->insn[p->insn].guest_off);
+
+	if (++bt->site_group_misses[site] < 16)
+		return false;
+	bt->site_group_misses[site] = 0;
+	bt->site_alone[site / 8] |= (uint8_t)(1u << site % 8);
+	return true;
+}
+
 /* A failed probe that bt_refill() had no answer to. */
 static uint64_t slow(struct vcpu *v, uint64_t arg, uint64_t va, bool stack)
 {
@@ -594,9 +644,19 @@ static uint64_t slow(struct vcpu *v, uint64_t arg, uint64_t va, bool stack)
 		if (walk_for_probe(bt, &p, va) && (!stack || bt_refill_stack(v, arg, va)))
 			return resume(bt, p.retry);
 	}
+	if (!p.group && !bt->verify && !bt->config->stress.slow_memory && assist(bt, ASSIST_TLB)) {
+		uint64_t host = crossing_access(bt, p.b, p.insn, va, p.size, p.access == MMU_WRITE, p.mode);
+
+		if (host)
+			return host;
+	}
 	set_rip(v, p.b, p.b->insn[p.insn].guest_off);
 	if (unlikely(bt->verify))
 		verify_stop(bt, p.b, p.insn);
+	if (p.group && group_fails_often(bt, &p)) {
+		cache_kill(bt, p.b);
+		return dispatch(bt);
+	}
 	if (p.group) { /* each access of the group for itself, from here on in this block */
 		bt->stat[STAT_CROSSING]++;
 		return dispatch_to(bt, &to, MODE_NO_GROUP, false);
@@ -624,6 +684,24 @@ uint64_t bt_verify_jump(struct vcpu *v, uint64_t unused, uint64_t va_key)
 	(void)unused;
 	verify_jumped(bt, va_key - bt->key[v->mmu_mode]);
 	return dispatch_jump(bt);
+}
+
+/* An indirect call that has pushed its return address, and whose target is not in the table. arg: instruction */
+uint64_t bt_call_miss(struct vcpu *v, uint64_t arg, uint64_t unused)
+{
+	v->gpr[R_SP] += 8;
+	return bt_interp(v, arg, unused);
+}
+
+uint64_t bt_resume(struct bt *bt, uint64_t host)
+{
+	return resume(bt, host);
+}
+
+uint64_t bt_dispatch_at(struct bt *bt, const struct block *b, unsigned i)
+{
+	set_rip(bt->v, b, b->insn[i].guest_off);
+	return dispatch(bt);
 }
 
 /* After a host fault: the interpreter executes the instruction, and raises what the guest must see. */
@@ -862,6 +940,7 @@ static const struct {
 	[STAT_CROSSING] = {"group_misses", "groups taken apart", ""},
 	[STAT_VERIFIED] = {"verified", "pieces of blocks verified", ""},
 	[STAT_WILD] = {"wild_sites", "probes made to compute their slot", ""},
+	[STAT_CROSSED] = {"crossings", "operands across two pages", ""},
 	[STAT_INTERP] = {"interpreted", "instructions interpreted", ""},
 	[STAT_LIGHT] = {"light", "instructions by light calls", ""},
 	[STAT_POLLS] = {"polls", "exits: poll", ""},

@@ -110,6 +110,7 @@ static unsigned add_exit(struct translation *t, int64_t target_off, bool in_page
 	/* Linear address, or for user blocks the offset from the page. */
 	x->va = t->floats ? (uint64_t)page_offset(t, target_off) : t->va + (uint64_t)target_off;
 	x->in_page = in_page;
+	x->lookup = false;
 	x->insn = (uint8_t)t->i;
 	x->entry = t->flags == FLAGS_MEMORY ? ENTRY_FLAGS : ENTRY_BODY;
 	return t->draft.b.n_exits++;
@@ -144,7 +145,7 @@ static void emit_leave_page(struct translation *t, int64_t target_off)
 	flags_to_memory(t);
 	t->flags = FLAGS_MEMORY;
 	x = add_exit(t, target_off, false);
-	if (!t->user) {
+	if (!t->user && !t->straddles) {
 		t->draft.exit[x].field = emit_jmp(e);
 		return;
 	}
@@ -156,6 +157,7 @@ static void emit_leave_page(struct translation *t, int64_t target_off)
 	miss = emit_lookup(t);
 	emit_jmp_gi(e, R_11, GB(jump) + offsetof(struct jump, host));
 	t->draft.exit[x].field = miss;
+	t->draft.exit[x].lookup = true;
 }
 
 /* An unconditional direct jump. */
@@ -305,6 +307,8 @@ static void emit_with_memory(struct translation *t)
 	struct emitter *e = &t->draft.e;
 	int32_t disp = emit_access(t);
 
+	if (operand_stands_alone(t) && !(g->op.flags & OP_MASKED) && disp == 0 && emit_at(e) < BIT(15))
+		t->draft.operand_off[t->i] = (uint16_t)(emit_at(e) | (g->changes_flags ? BIT(15) : 0));
 	flags_before(t, g);
 	note_flags(t);
 	if (g->uses_r10)
@@ -519,6 +523,10 @@ static void emit_jmp_indirect(struct translation *t)
 	emit_jmp_gi(e, R_11, GB(jump) + offsetof(struct jump, host));
 }
 
+/*
+ * The return address is pushed first, since the lookup needs both scratch registers; bt_call_miss() takes it back before
+ * the interpreter executes the call.
+ */
 static void emit_call_indirect(struct translation *t)
 {
 	struct emitter *e = &t->draft.e;
@@ -528,16 +536,18 @@ static void emit_call_indirect(struct translation *t)
 		return;
 	}
 	emit_target(t);
-	miss_site(t, emit_lookup(t));
-	emit_rgi(e, OP_MOV_RM, 1, R_11, R_11, GB(jump) + offsetof(struct jump, host));
-	emit_rg(e, OP_MOV_MR, 1, R_11, GB(target));
-	if (t->user || t->bt->verify) /* the target may float: see ENTRY_TABLE */
+	if (t->floats) /* the return address takes R11 */
 		emit_rg(e, OP_MOV_MR, 1, R_10, GB(temp));
+	else
+		emit_mov(e, R_11, R_10);
 	emit_stack_probe(t, -8, true);
 	emit_push_return(t, 0);
-	if (t->user || t->bt->verify)
+	if (t->floats)
 		emit_rg(e, OP_MOV_RM, 1, R_10, GB(temp));
-	emit_jmp_g(e, GB(target));
+	else
+		emit_mov(e, R_10, R_11);
+	miss_site(t, emit_lookup(t));
+	emit_jmp_gi(e, R_11, GB(jump) + offsetof(struct jump, host));
 }
 
 static void emit_ret(struct translation *t)
@@ -697,7 +707,8 @@ static void emit_stubs(struct translation *t, uint32_t poll)
 	emit_light_sites(t);
 	if (d->miss) {
 		emit_patch(e, d->miss_field, emit_at(e));
-		emit_stub_call(t, bt->stub_interp, t->n - 1);
+		emit_stub_call(t, t->insn[t->n - 1].kind == KIND_CALL_INDIRECT ? bt->stub_call_miss : bt->stub_interp,
+			       t->n - 1);
 	}
 	for (unsigned i = 0; i < d->b.n_exits; i++) {
 		struct block_exit *x = &d->exit[i];
@@ -732,12 +743,15 @@ static void emit_block(struct translation *t)
 	}
 	d->insn[t->n] = (struct block_insn){(uint16_t)t->len, (uint16_t)emit_at(&d->e)};
 	t->i = t->n - 1;
-	if (t->falls_through)
+	if (t->falls_through && t->straddles)
+		emit_leave_page(t, t->len);
+	else if (t->falls_through)
 		emit_direct(t, t->len);
+	t->straddles = false; /* other exits do not lead there, or by the dispatcher */
 	emit_stubs(t, poll);
 }
 
-struct block *translate(struct bt *bt, uint64_t va, uint64_t gpa, const uint8_t *bytes, uint32_t mode)
+struct block *translate(struct bt *bt, uint64_t va, uint64_t gpa, uint64_t gpa2, const uint8_t *bytes, uint32_t mode)
 {
 	struct translation *t = bt->translation;
 	struct draft *d = &t->draft;
@@ -753,6 +767,8 @@ struct block *translate(struct bt *bt, uint64_t va, uint64_t gpa, const uint8_t 
 	t->user = t->mmu_mode == MMU_USER;
 	t->floats = block_floats(mode);
 	t->bytes = bytes;
+	t->gpa2 = gpa2;
+	memset(d->operand_off, 0, sizeof(d->operand_off));
 	/*
 	 * Through another linear address code is modified with a serializing instruction in between (SDM vol. 3,
 	 * 11.6), at which a block ends. A page that becomes writable later does so by a change of its mapping.
@@ -769,6 +785,7 @@ struct block *translate(struct bt *bt, uint64_t va, uint64_t gpa, const uint8_t 
 	if (emit_full(&d->e))
 		return NULL;
 	d->b.gpa = gpa;
+	d->b.gpa2 = gpa2;
 	d->b.va = va;
 	d->b.mode = mode;
 	d->b.writable = t->writable;
@@ -801,4 +818,9 @@ void translation_free(struct bt *bt)
 	if (bt->translation)
 		munmap(bt->translation, sizeof(*bt->translation));
 	bt->translation = NULL;
+}
+
+const struct insn_decoder *translation_decoder(const struct bt *bt)
+{
+	return &bt->translation->decoder;
 }

@@ -59,6 +59,7 @@ struct group {
 	bool several;         /* more than the first's own range and kind */
 	bool kept;            /* in bt.group_host */
 	bool probed;          /* by now */
+	bool alone;           /* bt.site_alone */
 	int64_t base;         /* displacement of the page offset 0 of the host address, once probed */
 };
 
@@ -83,6 +84,9 @@ struct translation {
 	bool user, floats;      /* floats: block_floats() */
 	bool writable;          /* the block could write to itself */
 	const uint8_t *bytes;
+	uint64_t gpa2;          /* see struct block */
+	uint8_t crossing_bytes[2 * X86_INSN_MAX];
+	bool straddles;         /* the next instruction runs into the next page: a block of its own */
 	unsigned n;
 	unsigned i;             /* instruction being emitted */
 	unsigned len;           /* guest bytes */
@@ -119,6 +123,8 @@ bool keeps_r10(const struct guest_insn *g);
  */
 int32_t emit_access(struct translation *t);
 void emit_single(struct translation *t, const struct access *a);
+/* Whether nothing but the current instruction uses the host address that emit_access() has made. */
+bool operand_stands_alone(const struct translation *t);
 void emit_stack_probe(struct translation *t, int32_t disp, bool write);
 void emit_slow_sites(struct translation *t);
 void emit_linear(struct translation *t, const struct access *a, int64_t at);
