@@ -118,8 +118,6 @@ static uint64_t linear_of(const struct bt *bt, unsigned mode, uint64_t host)
 	const struct mmu *m = &bt->v->mmu;
 	uint64_t page = align_down(host, GUEST_PAGE_SIZE);
 
-	if (m->stack[mode].host == page)
-		return m->stack[mode].tag + (host - page);
 	for (unsigned i = 0; i < TLB_ENTRIES; i++) {
 		if (m->read[mode][i].host == page)
 			return m->read[mode][i].tag + (host - page);

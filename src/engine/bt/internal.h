@@ -195,6 +195,7 @@ struct bt {
 	uint64_t x87_page_va;      /* page_va when a user block last ran an x87 instruction */
 	uint64_t key[MMU_MODES];
 	uint64_t temp;
+	uint64_t probe_r11;
 	uint64_t enter_r10;        /* what R10 holds when a stub enters a block: for ENTRY_TABLE */
 	uint64_t refill_va, refill_arg; /* R10 and R11 during a stub's call */
 	uint64_t group_host[MAX_GROUPS];
@@ -234,7 +235,7 @@ struct bt {
 	uint16_t last_key;
 	/* Host addresses of stubs, in the cache's first bytes. */
 	uint64_t stub_store_done, stub_store_done_flags, stub_call_miss;
-	uint64_t stub_enter, stub_leave, stub_link, stub_poll, stub_slow, stub_slow_stack;
+	uint64_t stub_enter, stub_leave, stub_link, stub_poll, stub_slow;
 	uint64_t stub_interp, stub_light, stub_fault, stub_link_memory, stub_string;
 	uint32_t fault_block;      /* of a host fault, and its instruction */
 	unsigned fault_insn;
@@ -347,9 +348,7 @@ void fpu_fix_pointers(struct bt *bt, uint8_t *fx);
 uint64_t bt_link(struct vcpu *v, uint64_t arg, uint64_t unused);
 uint64_t bt_poll(struct vcpu *v, uint64_t arg, uint64_t unused);
 uint64_t bt_refill(struct vcpu *v, uint64_t arg, uint64_t va);
-uint64_t bt_refill_stack(struct vcpu *v, uint64_t arg, uint64_t va);
 uint64_t bt_slow(struct vcpu *v, uint64_t arg, uint64_t va);
-uint64_t bt_slow_stack(struct vcpu *v, uint64_t arg, uint64_t va);
 uint64_t bt_interp(struct vcpu *v, uint64_t arg, uint64_t unused);
 uint64_t bt_light(struct vcpu *v, uint64_t arg, uint64_t unused);
 uint64_t bt_host_fault(struct vcpu *v, uint64_t unused, uint64_t unused2);

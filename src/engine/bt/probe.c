@@ -106,24 +106,17 @@ static bool probes_in_line(const struct translation *t)
 	return assist(t->bt, ASSIST_TLB) && !t->bt->config->stress.slow_memory;
 }
 
-/* R10: linear address, becomes the host address. Destroys flags and (not for the stack) R11. */
-void emit_probe(struct translation *t, unsigned size, bool write, bool stack, bool group)
+/* R10: linear address, becomes the host address. Destroys flags and R11. second: the instruction's second probe. */
+void emit_probe(struct translation *t, unsigned size, bool write, bool second, bool group)
 {
 	struct emitter *e = &t->draft.e;
-	size_t table = table_of(t, write), st = G(mmu.stack) + t->mmu_mode * sizeof(struct tlb_entry);
-	unsigned site = site_of(t->gpa + t->insn[t->i].off);
+	size_t table = table_of(t, write);
+	unsigned site = site_of(t->gpa + t->insn[t->i].off) ^ (unsigned)second;
 	struct slow_site *s;
 	uint32_t check;
 
 	if (!probes_in_line(t)) {
-		slow_site(t, emit_jmp(e), stack ? SLOW_STACK : SLOW_ADDRESS, write, group, size);
-		return;
-	}
-	if (stack) {
-		emit_rg(e, OP_SUB_RM, 1, R_10, st + offsetof(struct tlb_entry, tag));
-		emit_alu_ri(e, ALU_CMP, 1, R_10, (int32_t)(GUEST_PAGE_SIZE - size));
-		slow_site(t, emit_jcc(e, CC_A), SLOW_STACK, write, group, size);
-		emit_rg(e, OP_ADD_RM, 1, R_10, st + offsetof(struct tlb_entry, host));
+		slow_site(t, emit_jmp(e), SLOW_ADDRESS, write, group, size);
 		return;
 	}
 	if (t->bt->site_wild[site / 8] >> site % 8 & 1) {
@@ -154,10 +147,6 @@ static void emit_slow_site(struct translation *t, const struct slow_site *s)
 	table = table_of(t, s->write);
 	emit_patch(e, s->field, emit_at(e));
 	switch (s->how) {
-	case SLOW_STACK:
-		if (probes_in_line(t))
-			emit_rg(e, OP_ADD_RM, 1, R_10, G(mmu.stack) + t->mmu_mode * sizeof(struct tlb_entry));
-		break;
 	case SLOW_GENERAL:
 		emit_rgb(e, OP_ADD_RM, 1, R_10, R_11, table + offsetof(struct tlb_entry, tag));
 		break;
@@ -178,7 +167,7 @@ static void emit_slow_site(struct translation *t, const struct slow_site *s)
 	default:
 		break;
 	}
-	emit_stub_call(t, s->how == SLOW_STACK ? t->bt->stub_slow_stack : t->bt->stub_slow, s->arg);
+	emit_stub_call(t, t->bt->stub_slow, s->arg);
 }
 
 
@@ -210,22 +199,10 @@ static void emit_constant_probe(struct translation *t, uint64_t va, unsigned siz
 }
 
 /*
- * Whether the stack's own TLB entry serves: it holds one page. An instruction's second probe may not need it for another
- * page than its first, or a retry would never end; so operands of instructions with two probes (single) do without.
- */
-static bool near_rsp(const struct access *a, int64_t at)
-{
-	return a->base == R_SP && a->index == EA_NONE && a->seg < S_FS && a->addr_size == 8 && at - a->shift >= -512 &&
-	       at - a->shift <= 1024;
-}
-
-/*
  * Probes for [lo, lo + size) of the access's displacements. Returns the displacement that R10 is the host address of.
  */
-static int64_t emit_range(struct translation *t, const struct access *a, int64_t lo, unsigned size, bool write, bool group,
-			  bool single)
+static int64_t emit_range(struct translation *t, const struct access *a, int64_t lo, unsigned size, bool write, bool group)
 {
-	bool stack = !single && near_rsp(a, lo);
 	uint64_t va;
 
 	clobber_flags(t, wanted_before(&t->insn[t->i]));
@@ -235,7 +212,7 @@ static int64_t emit_range(struct translation *t, const struct access *a, int64_t
 		return lo - (int64_t)(va & PAGE_MASK);
 	}
 	emit_linear(t, a, lo);
-	emit_probe(t, size, write, stack, group);
+	emit_probe(t, size, write, false, group);
 	return lo;
 }
 
@@ -247,14 +224,14 @@ int32_t emit_access(struct translation *t)
 
 	if (!a->group) {
 		t->holds = 0;
-		return (int32_t)(a->disp - emit_range(t, a, a->disp, a->size, a->write, false, false));
+		return (int32_t)(a->disp - emit_range(t, a, a->disp, a->size, a->write, false));
 	}
 	g = &t->group[a->group - 1];
 	if (!g->probed) {
 		struct access first = *a;
 
 		g->probed = true;
-		g->base = emit_range(t, &first, g->lo, (unsigned)(g->hi - g->lo), g->access.write, g->several, false);
+		g->base = emit_range(t, &first, g->lo, (unsigned)(g->hi - g->lo), g->access.write, g->several);
 		if (g->kept)
 			emit_rg(e, OP_MOV_MR, 1, R_10, GB(group_host) + (a->group - 1u) * 8);
 	} else if (t->holds != a->group) {
@@ -276,19 +253,21 @@ void emit_single(struct translation *t, const struct access *a)
 	int64_t at;
 
 	t->holds = 0;
-	at = emit_range(t, a, a->disp, a->size, a->write, false, true);
+	at = emit_range(t, a, a->disp, a->size, a->write, false);
 	if (at != a->disp)
 		emit_rm(&t->draft.e, OP_LEA, 1, R_10, R_10, (int32_t)(a->disp - at));
 }
 
-/* An access that is not the instruction's first. A retry begins at the first. */
+/* An access that is not the instruction's first. A retry begins at the first. Keeps R11. */
 void emit_stack_probe(struct translation *t, int32_t disp, bool write)
 {
 	struct emitter *e = &t->draft.e;
 
 	t->holds = 0;
+	emit_rg(e, OP_MOV_MR, 1, R_11, GB(probe_r11));
 	emit_rm(e, OP_LEA, 1, R_10, R_SP, disp);
 	emit_probe(t, 8, write, true, false);
+	emit_rg(e, OP_MOV_RM, 1, R_11, GB(probe_r11));
 }
 
 void emit_slow_sites(struct translation *t)

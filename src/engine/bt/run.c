@@ -533,8 +533,8 @@ static bool probe_usable(const struct bt *bt, const struct probe *p, uint64_t va
 }
 
 /*
- * What a failed probe mostly wants, with some guest registers still in the host's: the page from the TLB's second level,
- * or the stack's entry from the first. Returns where to retry; 0: it takes more.
+ * What a failed probe mostly wants, with some guest registers still in the host's: the page from the TLB's second level.
+ * Returns where to retry; 0: it takes more.
  */
 uint64_t bt_refill(struct vcpu *v, uint64_t arg, uint64_t va)
 {
@@ -547,19 +547,6 @@ uint64_t bt_refill(struct vcpu *v, uint64_t arg, uint64_t va)
 		return 0;
 	bt->stat[STAT_SLOW]++;
 	return mmu_refill(&v->mmu, va, p.access, p.mode) ? p.retry : 0;
-}
-
-uint64_t bt_refill_stack(struct vcpu *v, uint64_t arg, uint64_t va)
-{
-	struct bt *bt = bt_of(v);
-	struct probe p = probe_of(v, arg);
-
-	if (!probe_usable(bt, &p, va))
-		return 0;
-	bt->stat[STAT_SLOW]++;
-	if (mmu_fill_stack(&v->mmu, va, p.mode))
-		return p.retry;
-	return mmu_refill(&v->mmu, va, MMU_WRITE, p.mode) && mmu_fill_stack(&v->mmu, va, p.mode) ? p.retry : 0;
 }
 
 /* Integer instructions: their operands have no alignment and no mask, so a failed walk is the guest's page fault. */
@@ -627,21 +614,21 @@ static bool group_fails_often(struct bt *bt, const struct probe *p)
 }
 
 /* A failed probe that bt_refill() had no answer to. */
-static uint64_t slow(struct vcpu *v, uint64_t arg, uint64_t va, bool stack)
+uint64_t bt_slow(struct vcpu *v, uint64_t arg, uint64_t va)
 {
 	struct bt *bt = bt_of(v);
 	struct probe p = probe_of(v, arg);
 	struct block *to;
 
 	if (probe_usable(bt, &p, va)) {
-		if (unlikely(!stack && site_is_wild(bt, p.b, p.insn, p.access == MMU_WRITE, va, false))) {
+		if (unlikely(site_is_wild(bt, p.b, p.insn, p.access == MMU_WRITE, va, false))) {
 			set_rip(v, p.b, p.b->insn[p.insn].guest_off);
 			if (unlikely(bt->verify))
 				verify_stop(bt, p.b, p.insn);
 			cache_kill(bt, p.b);
 			return dispatch(bt);
 		}
-		if (walk_for_probe(bt, &p, va) && (!stack || bt_refill_stack(v, arg, va)))
+		if (walk_for_probe(bt, &p, va))
 			return resume(bt, p.retry);
 	}
 	if (!p.group && !bt->verify && !bt->config->stress.slow_memory && assist(bt, ASSIST_TLB)) {
@@ -664,16 +651,6 @@ static uint64_t slow(struct vcpu *v, uint64_t arg, uint64_t va, bool stack)
 	bt->stat[STAT_SLOW_INTERP]++;
 	interpret(bt);
 	return dispatch(bt);
-}
-
-uint64_t bt_slow(struct vcpu *v, uint64_t arg, uint64_t va)
-{
-	return slow(v, arg, va, false);
-}
-
-uint64_t bt_slow_stack(struct vcpu *v, uint64_t arg, uint64_t va)
-{
-	return slow(v, arg, va, true);
 }
 
 /* A jump by the jump table, when all come back here. */

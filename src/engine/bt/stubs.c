@@ -136,8 +136,6 @@ void stubs_make(struct bt *bt)
 	bt->stub_poll = make_call(bt, &e, bt_poll, true, false);
 	bt->stub_slow = make_call(bt, &e, bt_slow, true, false);
 	bt->stub_slow = make_refill(bt, &e, bt_refill, bt->stub_slow);
-	bt->stub_slow_stack = make_call(bt, &e, bt_slow_stack, true, false);
-	bt->stub_slow_stack = make_refill(bt, &e, bt_refill_stack, bt->stub_slow_stack);
 	bt->stub_verify = make_call(bt, &e, bt_verify_jump, true, false);
 	bt->stub_string = make_call(bt, &e, bt_string, true, false);
 	bt->stub_interp = make_call(bt, &e, bt_interp, true, false);

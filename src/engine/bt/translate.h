@@ -66,7 +66,7 @@ struct group {
 struct slow_site {
 	uint32_t field;     /* rel32 of the probe's jump */
 	uint64_t arg;
-	enum { SLOW_GENERAL, SLOW_STACK, SLOW_SITE, SLOW_ADDRESS, SLOW_CONST } how; /* what R10 and R11 hold then */
+	enum { SLOW_GENERAL, SLOW_SITE, SLOW_ADDRESS, SLOW_CONST } how; /* what R10 and R11 hold then */
 	bool write;
 	uint8_t mmu_mode;
 	unsigned site;
@@ -128,7 +128,7 @@ bool operand_stands_alone(const struct translation *t);
 void emit_stack_probe(struct translation *t, int32_t disp, bool write);
 void emit_slow_sites(struct translation *t);
 void emit_linear(struct translation *t, const struct access *a, int64_t at);
-void emit_probe(struct translation *t, unsigned size, bool write, bool stack, bool group);
+void emit_probe(struct translation *t, unsigned size, bool write, bool second, bool group);
 void emit_lea(struct emitter *e, unsigned w, unsigned dst, unsigned base, unsigned index, unsigned scale, int32_t disp);
 unsigned address_register(struct emitter *e, unsigned r);
 
