@@ -32,6 +32,8 @@ USES = {
     "light_xsave": "the guest's own XSAVE, XSAVEC and XSAVEOPT",
     "save_image": "the guest's own XSAVE, XSAVEC and XSAVEOPT",
     "light_xrstor": "the guest's own XRSTOR",
+    "verify_get_mxcsr": "MXCSR, which is the guest's from enter to leave",
+    "verify_set_mxcsr": "the same, between two runs of one block",
     "op_with_mxcsr": "MXCSR, around FXSAVE and its kin",
 }
 
@@ -66,6 +68,8 @@ CALLS = {
     "bt/copy.c": {"ZydisRegister*": TRANSLATING},
     "bt/fpu.c": {"mmap* munmap err_set": BUILDING},
     "bt/run.c": {"err_set": BUILDING, "syscall": "run(), before anything is live"},
+    "bt/verify.c": {"mmap* munmap err_set": BUILDING, "malloc free": TRANSLATING},
+    "bt/verify_text.c": {"snprintf vsnprintf": SPILLED},
     "bt/translate.c": {"ZydisRegister*": TRANSLATING, "mmap* munmap err_set": BUILDING},
     "mem/mem.c": {"calloc free mmap* munmap madvise err_set": BUILDING},
     "mem/mmu.c": {"calloc free mmap* munmap madvise err_set": BUILDING},
