@@ -296,8 +296,9 @@ static void forget_jumps(struct bt *bt, const struct block *b)
 	for (unsigned i = 0; i < JUMP_SLOTS / GUEST_PAGE_SIZE; i++) {
 		unsigned slot = (unsigned)(i * GUEST_PAGE_SIZE + (b->gpa & 0xfff));
 
-		if (bt->jump[slot].host >= from && bt->jump[slot].host < to)
-			jump_clear(bt, slot);
+		for (unsigned way = 0; way < 2; way++, slot += JUMP_SLOTS)
+			if (bt->jump[slot].host >= from && bt->jump[slot].host < to)
+				jump_clear(bt, slot);
 	}
 }
 
@@ -394,7 +395,7 @@ static void evict_segment(struct bt *bt, uint32_t s)
 		c->by_id[b->id] = NULL;
 		bt->stat[STAT_EVICTED]++;
 	}
-	for (unsigned i = 0; i < JUMP_SLOTS; i++)
+	for (unsigned i = 0; i < 2 * JUMP_SLOTS; i++)
 		if (bt->jump[i].host >= from && bt->jump[i].host < to)
 			jump_clear(bt, i);
 	c->use[s] = (struct segment_use){.code = s ? 0 : STUB_ROOM};

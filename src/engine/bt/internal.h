@@ -199,7 +199,7 @@ struct bt {
 	uint64_t enter_r10;        /* what R10 holds when a stub enters a block: for ENTRY_TABLE */
 	uint64_t refill_va, refill_arg; /* R10 and R11 during a stub's call */
 	uint64_t group_host[MAX_GROUPS];
-	struct jump jump[JUMP_SLOTS];
+	struct jump jump[2 * JUMP_SLOTS]; /* two ways: what the first must give up goes to the second */
 	uint32_t site_slot[SITES];   /* byte offset of a TLB slot in its table */
 	uint16_t site_misses[SITES]; /* since they were cleared last */
 
@@ -276,7 +276,7 @@ static inline bool block_floats(uint32_t mode)
  */
 static inline void jump_clear(struct bt *bt, unsigned i)
 {
-	bt->jump[i] = (struct jump){.key = i};
+	bt->jump[i] = (struct jump){.key = i & (JUMP_SLOTS - 1)};
 }
 
 /* Displacements from GS:0. */

@@ -71,7 +71,7 @@ static void new_key(struct bt *bt, unsigned mmu_mode, uint64_t space)
 	if (s->space != space || s->mmu_mode != mmu_mode || s->flags != bt->mode_flags || !s->key) {
 		if (++bt->last_key == 0) {
 			/* All have been used: old entries must not come to life again. */
-			for (unsigned i = 0; i < JUMP_SLOTS; i++)
+			for (unsigned i = 0; i < 2 * JUMP_SLOTS; i++)
 				jump_clear(bt, i);
 			memset(bt->keys, 0, sizeof(bt->keys));
 			memset(bt->key, 0, sizeof(bt->key));
@@ -286,6 +286,8 @@ static uint64_t known_jump(struct bt *bt)
 		return 0;
 	update_keys(bt);
 	if (j->key != v->rip + bt->key[v->mmu_mode])
+		j += JUMP_SLOTS;
+	if (j->key != v->rip + bt->key[v->mmu_mode])
 		return 0;
 	bt->enter_r10 = j->key;
 	return resume(bt, j->host);
@@ -347,10 +349,12 @@ static uint64_t dispatch_jump(struct bt *bt)
 	host = dispatch_to(bt, &b, 0, true);
 	if (b && bt->v->rip == va && !(b->mode & MODE_SINGLE)) {
 		uint64_t key = va + bt->key[b->mode & MODE_MMU];
+		struct jump *j = &bt->jump[va & (JUMP_SLOTS - 1)];
 
-		bt->jump[va & (JUMP_SLOTS - 1)] =
-			(struct jump){.key = key, .host = bt->verify ? bt->stub_verify :
-				cache_exec(bt, b->code + b->entry[ENTRY_TABLE])};
+		if (j->key != key)
+			j[JUMP_SLOTS] = *j;
+		*j = (struct jump){.key = key, .host = bt->verify ? bt->stub_verify :
+				   cache_exec(bt, b->code + b->entry[ENTRY_TABLE])};
 	}
 	return host;
 }
@@ -664,10 +668,17 @@ uint64_t bt_verify_jump(struct vcpu *v, uint64_t unused, uint64_t va_key)
 }
 
 /* An indirect call that has pushed its return address, and whose target is not in the table. arg: instruction */
-uint64_t bt_call_miss(struct vcpu *v, uint64_t arg, uint64_t unused)
+uint64_t bt_call_miss(struct vcpu *v, uint64_t arg, uint64_t va_key)
 {
+	struct bt *bt = bt_of(v);
+
+	if (unlikely(bt->verify)) {
+		if (canonical(va_key - bt->key[v->mmu_mode]))
+			return bt_verify_jump(v, arg, va_key);
+		verify_abandon(bt);
+	}
 	v->gpr[R_SP] += 8;
-	return bt_interp(v, arg, unused);
+	return bt_interp(v, arg, va_key);
 }
 
 uint64_t bt_resume(struct bt *bt, uint64_t host)
@@ -876,7 +887,7 @@ static int vcpu_init(struct vcpu *v, struct err *err)
 	bt->v = v;
 	bt->config = v->config ? v->config : &default_config;
 	memset(bt->space_of_key, 0xff, sizeof(bt->space_of_key));
-	for (unsigned i = 0; i < JUMP_SLOTS; i++)
+	for (unsigned i = 0; i < 2 * JUMP_SLOTS; i++)
 		jump_clear(bt, i);
 	rc = light_code ? start(bt, err) : err_set(err, ENOTSUP, "a build with a sanitizer cannot run the translator");
 	if (rc) {

@@ -132,7 +132,35 @@ uint32_t emit_lookup(struct translation *t)
 	emit_rr(e, OP_ADD_RM, 0, R_11, R_11);
 	emit_rg(e, OP_ADD_RM, 1, R_10, GB(key) + t->mmu_mode * 8);
 	emit_rgi(e, OP_CMP_RM, 1, R_10, R_11, GB(jump) + offsetof(struct jump, key));
-	return emit_jcc(e, CC_NE);
+	if (t->n_lookups == ARRAY_SIZE(t->lookup)) {
+		e->p = e->end;
+		return 0;
+	}
+	t->lookup[t->n_lookups].first = emit_jcc(e, CC_NE);
+	t->lookup[t->n_lookups].found = emit_at(e);
+	return LOOKUP_FIELD | t->n_lookups++;
+}
+
+/* Out of line, what the first way does not have may be in the second: then the lookup goes on with R11 there. */
+static void emit_second_ways(struct translation *t)
+{
+	struct emitter *e = &t->draft.e;
+
+	for (unsigned i = 0; i < t->n_lookups; i++) {
+		struct lookup *l = &t->lookup[i];
+
+		emit_patch(e, l->first, emit_at(e));
+		emit_alu_ri(e, ALU_ADD, 0, R_11, JUMP_SLOTS * sizeof(struct jump) / 8);
+		emit_rgi(e, OP_CMP_RM, 1, R_10, R_11, GB(jump) + offsetof(struct jump, key));
+		emit_patch(e, emit_jcc(e, CC_E), l->found);
+		l->missed = emit_jmp(e);
+	}
+}
+
+/* The jump that a field stands for: emit_lookup()'s are made by emit_second_ways(). */
+uint32_t field_of(const struct translation *t, uint32_t field)
+{
+	return field & LOOKUP_FIELD ? t->lookup[field & ~LOOKUP_FIELD].missed : field;
 }
 
 /* Out of line, or at the block's end: leaves for target_off with the flags in memory. */
@@ -307,7 +335,7 @@ static void emit_with_memory(struct translation *t)
 	struct emitter *e = &t->draft.e;
 	int32_t disp = emit_access(t);
 
-	if (operand_stands_alone(t) && !(g->op.flags & OP_MASKED) && disp == 0 && emit_at(e) < BIT(15))
+	if (operand_stands_alone(t) && !(g->op.flags & OP_MASKED && g->op.flags & OP_WRITE) && disp == 0 && emit_at(e) < BIT(15))
 		t->draft.operand_off[t->i] = (uint16_t)(emit_at(e) | (g->changes_flags ? BIT(15) : 0));
 	flags_before(t, g);
 	note_flags(t);
@@ -703,10 +731,11 @@ static void emit_stubs(struct translation *t, uint32_t poll)
 		t->i = d->far[i].insn;
 		emit_leave_page(t, d->far[i].target);
 	}
+	emit_second_ways(t);
 	emit_slow_sites(t);
 	emit_light_sites(t);
 	if (d->miss) {
-		emit_patch(e, d->miss_field, emit_at(e));
+		emit_patch(e, field_of(t, d->miss_field), emit_at(e));
 		emit_stub_call(t, t->insn[t->n - 1].kind == KIND_CALL_INDIRECT ? bt->stub_call_miss : bt->stub_interp,
 			       t->n - 1);
 	}
@@ -714,6 +743,7 @@ static void emit_stubs(struct translation *t, uint32_t poll)
 		struct block_exit *x = &d->exit[i];
 
 		x->stub = emit_at(e);
+		x->field = field_of(t, x->field);
 		emit_patch(e, x->field, x->stub);
 		emit_stub_call(t, x->entry == ENTRY_BODY ? bt->stub_link : bt->stub_link_memory, i);
 	}
@@ -774,7 +804,7 @@ struct block *translate(struct bt *bt, uint64_t va, uint64_t gpa, uint64_t gpa2,
 	 * 11.6), at which a block ends. A page that becomes writable later does so by a change of its mapping.
 	 */
 	t->writable = mmu_probe(&bt->v->mmu, bt->v->rip, MMU_WRITE, t->mmu_mode, &r);
-	t->n_slow = t->n_interp = t->n_calls = 0;
+	t->n_slow = t->n_interp = t->n_calls = t->n_lookups = 0;
 	t->x87_noted = false;
 	memset(&d->b, 0, sizeof(d->b));
 	d->n_fixups = d->n_ids = d->n_far = 0;

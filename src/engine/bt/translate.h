@@ -63,6 +63,13 @@ struct group {
 	int64_t base;         /* displacement of the page offset 0 of the host address, once probed */
 };
 
+/* A lookup in the jump table. Whoever wants its miss has LOOKUP_FIELD | index for the field of a jump: field_of(). */
+#define LOOKUP_FIELD BIT(31)
+struct lookup {
+	uint32_t first, missed; /* rel32 fields: to the second way, and to what a miss goes to */
+	uint32_t found;         /* where it goes on */
+};
+
 struct slow_site {
 	uint32_t field;     /* rel32 of the probe's jump */
 	uint64_t arg;
@@ -104,7 +111,8 @@ struct translation {
 		uint32_t field;
 		unsigned insn;
 	} interp[MAX_INSNS * 3], call[MAX_INSNS];
-	unsigned n_interp, n_calls;
+	struct lookup lookup[MAX_EXITS + 2];
+	unsigned n_interp, n_calls, n_lookups;
 	struct draft draft;
 	struct guest_insn insn[MAX_INSNS];
 	struct insn_decoder decoder;
@@ -159,6 +167,7 @@ bool wanted_before(const struct guest_insn *g);
 void note_flags(struct translation *t);
 void flags_before(struct translation *t, const struct guest_insn *g);
 uint32_t emit_lookup(struct translation *t);
+uint32_t field_of(const struct translation *t, uint32_t field);
 
 /*
  * light.c: sensitive instructions that need not leave translated code for the interpreter. Whether this one is, with its
