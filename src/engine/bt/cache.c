@@ -529,12 +529,27 @@ struct block *cache_commit(struct bt *bt, const struct draft *d)
 	return b;
 }
 
+/* For an instruction that runs out of its block: where it stands there. */
+static uint64_t copied_from(const struct bt *bt, uint64_t host)
+{
+	uint64_t off = host - (uint64_t)bt->cache->exec - COPY_AT;
+
+	if (off >= COPY_SLOTS * COPY_SLOT_BYTES)
+		return host;
+	return bt->copy[off / COPY_SLOT_BYTES].host + off % COPY_SLOT_BYTES;
+}
+
 struct block *cache_block_at(struct bt *bt, uint64_t host, unsigned *insn)
 {
 	struct cache *c = bt->cache;
-	uint32_t off = (uint32_t)(host - (uint64_t)c->exec), s = off / c->segment_bytes;
-	uint8_t *p = c->meta + (uint64_t)s * c->segment_meta, *end = p + c->use[s].meta;
+	uint64_t off = copied_from(bt, host) - (uint64_t)c->exec;
+	uint32_t s = (uint32_t)(off / c->segment_bytes);
+	uint8_t *p, *end;
 
+	if (off >= c->bytes) /* of a slot that is empty: a guest can make any pointer */
+		return NULL;
+	p = c->meta + (uint64_t)s * c->segment_meta;
+	end = p + c->use[s].meta;
 	for (; p < end; p += ((struct block *)p)->meta_room) {
 		struct block *b = (struct block *)p;
 		unsigned i = 0;
