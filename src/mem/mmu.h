@@ -19,7 +19,7 @@ enum mmu_mode { MMU_USER, MMU_KERNEL, MMU_KERNEL_AC, MMU_MODES };
 enum mmu_access { MMU_READ, MMU_WRITE, MMU_FETCH, MMU_ACCESSES };
 
 #define MMU_WATCHED 4
-#define TLB_ENTRIES 1024 /* of each level-1 table; a power of two */
+#define TLB_ENTRIES 8192 /* of each level-1 table; a power of two */
 
 struct tlb_entry {
 	uint64_t tag;  /* linear page address; TLB_EMPTY when empty */

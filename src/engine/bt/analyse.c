@@ -257,6 +257,11 @@ static enum kind classify(struct translation *t, struct guest_insn *g)
 	if (light_classify(t, g))
 		return KIND_LIGHT;
 	switch (info->bt) {
+	case INSN_VECTOR_MEM:
+		/* Of masked operands the probe asks for all; what it refuses is looked at element by element. */
+		if (!(g->op.flags & OP_MASKED))
+			return KIND_INTERP;
+		return native_kind(g, t->mode);
 	case INSN_NATIVE:
 		return native_kind(g, t->mode);
 	case INSN_CONTROL:
