@@ -72,7 +72,7 @@ uint64_t crossing_access(struct bt *bt, struct block *b, unsigned i, uint64_t va
 	memcpy(buf, p[0], first);
 	memcpy(buf + first, p[1], size - first);
 	bt->enter_r10 = (uint64_t)buf;
-	bt->crossing = (struct crossing){.block = b->id, .insn = i, .gpa = {gpa[0], gpa[1]}, .first = first, .size = size,
+	bt->crossing = (struct crossing){.va = va, .block = b->id, .insn = i, .gpa = {gpa[0], gpa[1]}, .first = first, .size = size,
 					 .buf = buf};
 	bt->stat[STAT_CROSSED]++;
 	return bt_resume(bt, host);

@@ -166,9 +166,16 @@ static void set_fx(uint8_t *fx, unsigned at, uint64_t value, size_t size)
 	memcpy(fx + at, &value, size);
 }
 
+/* Where operands across a page end are put together. */
+static bool is_bounce(const struct bt *bt, uint64_t host)
+{
+	return host - (uint64_t)bt->v->bounce < sizeof(bt->v->bounce);
+}
+
 static uint64_t guest_data_pointer(const struct bt *bt, unsigned mode, const struct x87_insn *x, uint64_t host)
 {
-	uint64_t va = linear_of(bt, mode, host);
+	uint64_t va = is_bounce(bt, host) ? (host == (uint64_t)bt->crossing.buf ? bt->crossing.va : 0) :
+		linear_of(bt, mode, host);
 
 	/* FDP is an offset into the segment; the instruction is the one that accessed it when it has an operand. */
 	return va && x->seg >= 0 && x->modrm < 0xc0 ? va - bt->v->seg[x->seg].base : va;
@@ -205,7 +212,7 @@ void fpu_fix_pointers(struct bt *bt, uint8_t *fx)
 			set_fx(fx, FX_FOP, guest.fop, 2);
 	}
 	set_fx(fx, FX_FIP, rip, 8);
-	if (is_guest_ram(mem, dp))
+	if (is_guest_ram(mem, dp) || is_bounce(bt, dp))
 		set_fx(fx, FX_FDP, guest_data_pointer(bt, mode, &guest, dp), 8);
 }
 

@@ -210,6 +210,7 @@ struct bt {
 		uint64_t host, changes;     /* what is copied there, and when: see crossing.c */
 	} copy[COPY_SLOTS];
 	struct crossing {                   /* a store that is being run on the bounce buffer */
+		uint64_t va;
 		uint32_t block;
 		unsigned insn;
 		uint64_t gpa[2];
