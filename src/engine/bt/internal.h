@@ -42,8 +42,9 @@
  *
  * Sites. A probe that computes its TLB slot from the address adds that to the latency of every load. Since most
  * instructions stay on one page for long, a probe uses the slot that it used last (bt.site_slot); the computation comes
- * out of line, when that one fails. Sites that keep failing (bt.site_misses) are translated anew with the computation in
- * line (bt.site_wild).
+ * out of line, when that one fails. That costs a mispredicted branch, so it has to be rare: a block counts its first
+ * executions, and is then translated anew with the computation in line where more than one probe in sixteen failed
+ * (bt.site_wild). Sites that fail often later follow.
  *
  * Nothing here runs on two threads: each vCPU has a code cache of its own. Other threads only set vcpu.poll.
  */
@@ -58,6 +59,7 @@
 #define MAX_INSNS 48       /* of guest code in a block */
 #define MAX_EXITS 24
 #define SITES 32768u
+#define JUDGED_RUNS 1000u  /* executions after which a block's sites are judged */
 #define JUMP_SLOTS 65536u  /* the low 16 bits of the linear address choose one */
 #define VICTIM_SLOTS 4096u
 #define HASH_SLOTS 65536u
@@ -120,6 +122,7 @@ struct block {
 	uint16_t entry[ENTRY_COUNT]; /* offsets from code */
 	bool dead;                 /* its guest bytes were written: still there because it may be running */
 	bool reads_flags;
+	bool counted;              /* counts its executions: see "Sites" */
 	bool on_remap;             /* cache.c: chained across pages */
 	bool writable;             /* by the code itself when it was translated: made for that */
 	uint64_t mem_flags;        /* bit i: at instruction i the guest's flags are in vcpu.status (or dead) */
@@ -185,7 +188,7 @@ struct key_slot {
 
 enum { STAT_BLOCKS, STAT_INSNS, STAT_BYTES_IN, STAT_BYTES_OUT, STAT_LINKS, STAT_LINK_EXITS, STAT_DISPATCHES, STAT_MISSES,
        STAT_SLOW, STAT_SLOW_INTERP, STAT_CROSSING, STAT_CROSSED, STAT_INTERP, STAT_LIGHT, STAT_POLLS, STAT_FAULTS, STAT_HOST_FAULTS,
-       STAT_INVALIDATED, STAT_EVICTED, STAT_SPILLS, STAT_TRANSLATION, STAT_INTERRUPTS, STAT_NEW_KEYS, STAT_WILD, STAT_VERIFIED, STAT_EVICTION, STAT_COUNT };
+       STAT_INVALIDATED, STAT_EVICTED, STAT_SPILLS, STAT_TRANSLATION, STAT_INTERRUPTS, STAT_NEW_KEYS, STAT_WILD, STAT_JUDGED, STAT_VERIFIED, STAT_EVICTION, STAT_COUNT };
 
 /* In vcpu.engine_area: what translated code reaches comes first. */
 struct bt {
@@ -201,9 +204,11 @@ struct bt {
 	uint64_t group_host[MAX_GROUPS];
 	struct jump jump[2 * JUMP_SLOTS]; /* two ways: what the first must give up goes to the second */
 	uint32_t site_slot[SITES];   /* byte offset of a TLB slot in its table */
-	uint16_t site_misses[SITES]; /* since they were cleared last */
+	uint16_t site_misses[SITES];
+	uint16_t runs_left[SITES];   /* of a counted block, by its first instruction's site */
 
 	uint8_t site_wild[SITES / 8];
+	uint8_t block_judged[SITES / 8];    /* blocks whose sites have been judged */
 	uint8_t site_alone[SITES / 8];      /* begins no group: it failed too often */
 	uint8_t site_group_misses[SITES];
 	struct copy_slot {
@@ -217,7 +222,6 @@ struct bt {
 		uint32_t first, size;
 		uint8_t *buf;
 	} crossing;
-	uint64_t misses_cleared;     /* when, by the time-stamp counter */
 	struct vcpu *v;
 	struct interp *interp;
 	const struct engine_config *config;
@@ -235,6 +239,7 @@ struct bt {
 	struct key_slot keys[KEY_SLOTS];
 	uint16_t last_key;
 	/* Host addresses of stubs, in the cache's first bytes. */
+	uint64_t stub_judge;
 	uint64_t stub_store_done, stub_store_done_flags, stub_call_miss;
 	uint64_t stub_enter, stub_leave, stub_link, stub_poll, stub_slow;
 	uint64_t stub_interp, stub_light, stub_fault, stub_link_memory, stub_string;
@@ -348,6 +353,7 @@ void fpu_fix_pointers(struct bt *bt, uint8_t *fx);
  */
 uint64_t bt_link(struct vcpu *v, uint64_t arg, uint64_t unused);
 uint64_t bt_poll(struct vcpu *v, uint64_t arg, uint64_t unused);
+uint64_t bt_judge(struct vcpu *v, uint64_t arg, uint64_t unused);
 uint64_t bt_refill(struct vcpu *v, uint64_t arg, uint64_t va);
 uint64_t bt_slow(struct vcpu *v, uint64_t arg, uint64_t va);
 uint64_t bt_interp(struct vcpu *v, uint64_t arg, uint64_t unused);

@@ -92,12 +92,18 @@ static size_t table_of(const struct translation *t, bool write)
 }
 
 /* R11 = the TLB slot (byte offset) of the linear address in R10. Destroys flags. */
-static void emit_slot(struct emitter *e)
+static void emit_slot(struct emitter *e, bool bmi2)
 {
-	emit_rr(e, OP_MOV_RM, 0, R_11, R_10);
-	emit_rex_op(e, 0xc1, 0, 0, 0, R_11); /* shr r11d, 8 */
-	emit_modrm(e, 3, 5, R_11);
-	emit8(e, GUEST_PAGE_SHIFT - 4);
+	static const uint8_t rorx[] = {0xc4, 0x43, 0x7b, 0xf0, 0xda, GUEST_PAGE_SHIFT - 4}; /* rorx r11d, r10d, 8 */
+
+	if (bmi2) {
+		emit_bytes(e, rorx, sizeof(rorx));
+	} else {
+		emit_rr(e, OP_MOV_RM, 0, R_11, R_10);
+		emit_rex_op(e, 0xc1, 0, 0, 0, R_11); /* shr r11d, 8 */
+		emit_modrm(e, 3, 5, R_11);
+		emit8(e, GUEST_PAGE_SHIFT - 4);
+	}
 	emit_alu_ri(e, ALU_AND, 0, R_11, (TLB_ENTRIES - 1) << 4);
 }
 
@@ -120,7 +126,7 @@ void emit_probe(struct translation *t, unsigned size, bool write, bool second, b
 		return;
 	}
 	if (t->bt->site_wild[site / 8] >> site % 8 & 1) {
-		emit_slot(e);
+		emit_slot(e, t->bt->bmi2);
 		emit_rgb(e, OP_SUB_RM, 1, R_10, R_11, table + offsetof(struct tlb_entry, tag));
 		emit_alu_ri(e, ALU_CMP, 1, R_10, (int32_t)(GUEST_PAGE_SIZE - size));
 		slow_site(t, emit_jcc(e, CC_A), SLOW_GENERAL, write, group, size);
@@ -152,7 +158,7 @@ static void emit_slow_site(struct translation *t, const struct slow_site *s)
 		break;
 	case SLOW_SITE:
 		emit_rgb(e, OP_ADD_RM, 1, R_10, R_11, table + offsetof(struct tlb_entry, tag));
-		emit_slot(e);
+		emit_slot(e, t->bt->bmi2);
 		emit_rg(e, OP_CMP_RM, 0, R_11, GB(site_slot) + s->site * 4);
 		miss = emit_jcc(e, CC_E);
 		emit_rg(e, OP_MOV_MR, 0, R_11, GB(site_slot) + s->site * 4);

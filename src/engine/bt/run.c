@@ -405,6 +405,32 @@ uint64_t bt_link(struct vcpu *v, uint64_t arg, uint64_t unused)
 	return host;
 }
 
+static void set_bit(uint8_t *bits, unsigned i)
+{
+	bits[i / 8] |= (uint8_t)(1u << i % 8);
+}
+
+/* A counted block has run often enough: its probes are judged, and it is translated anew. */
+uint64_t bt_judge(struct vcpu *v, uint64_t arg, uint64_t unused)
+{
+	struct bt *bt = bt_of(v);
+	struct block *b = block_of(bt, arg);
+
+	(void)unused;
+	for (unsigned i = 0; i < b->n_insns; i++) {
+		unsigned site = site_of(b->gpa + b->insn[i].guest_off);
+
+		if (bt->site_misses[site] * 16u > JUDGED_RUNS)
+			set_bit(bt->site_wild, site);
+		bt->site_misses[site] = 0;
+	}
+	set_bit(bt->block_judged, site_of(b->gpa));
+	bt->stat[STAT_JUDGED]++;
+	set_rip(v, b, 0);
+	cache_kill(bt, b);
+	return dispatch(bt);
+}
+
 /* A poll found something. */
 uint64_t bt_poll(struct vcpu *v, uint64_t arg, uint64_t unused)
 {
@@ -481,7 +507,7 @@ uint64_t bt_string(struct vcpu *v, uint64_t arg, uint64_t unused)
 }
 
 /*
- * A probe at a site that has missed its slot 65536 times lately, though the TLB has the page: it gets a computed slot in
+ * A probe at a site that has missed its slot 65536 times in all, though the TLB has the page: it gets a computed slot in
  * its next translation.
  */
 static bool site_is_wild(struct bt *bt, const struct block *b, unsigned i, bool write, uint64_t va, bool crosses)
@@ -495,19 +521,6 @@ static bool site_is_wild(struct bt *bt, const struct block *b, unsigned i, bool 
 	bt->site_wild[site / 8] |= (uint8_t)(1u << site % 8);
 	bt->stat[STAT_WILD]++;
 	return true;
-}
-
-#define MISSES_PERIOD 20000000 /* time-stamp cycles: some milliseconds */
-
-/* So that sites are judged by their misses in a short time. */
-static void clear_misses(struct bt *bt)
-{
-	uint64_t now = __builtin_ia32_rdtsc();
-
-	if (now - bt->misses_cleared < MISSES_PERIOD)
-		return;
-	bt->misses_cleared = now;
-	memset(bt->site_misses, 0, sizeof(bt->site_misses));
 }
 
 /* A stub's argument of a failed probe: see translate.c, slow_site(). */
@@ -757,7 +770,6 @@ static bool attend(struct bt *bt, enum run_exit *exit)
 	}
 	if (!v->request && !v->pending_db && !v->halted && !v->wait_sipi)
 		return true;
-	clear_misses(bt);
 	v->poll = 0;
 	if (!cpu_take_pending(v, &stop)) {
 		*exit = RUN_SHUTDOWN;
@@ -894,6 +906,7 @@ static int vcpu_init(struct vcpu *v, struct err *err)
 		vcpu_fini(v);
 		return rc;
 	}
+	bt->bmi2 = __builtin_cpu_supports("bmi2");
 	stubs_make(bt);
 	interp_set_fault_hook(bt->interp, on_host_fault, bt);
 	v->fpu_spill = fpu_spill;
@@ -927,6 +940,7 @@ static const struct {
 	[STAT_SLOW_INTERP] = {"slow_interp", "accesses by the interpreter", ""},
 	[STAT_CROSSING] = {"group_misses", "groups taken apart", ""},
 	[STAT_VERIFIED] = {"verified", "pieces of blocks verified", ""},
+	[STAT_JUDGED] = {"judged", "blocks translated anew when hot", ""},
 	[STAT_WILD] = {"wild_sites", "probes made to compute their slot", ""},
 	[STAT_CROSSED] = {"crossings", "operands across two pages", ""},
 	[STAT_INTERP] = {"interpreted", "instructions interpreted", ""},

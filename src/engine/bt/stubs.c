@@ -140,6 +140,7 @@ void stubs_make(struct bt *bt)
 	bt->stub_string = make_call(bt, &e, bt_string, true, false);
 	bt->stub_interp = make_call(bt, &e, bt_interp, true, false);
 	bt->stub_light = make_call(bt, &e, bt_light, true, false);
+	bt->stub_judge = make_call(bt, &e, bt_judge, true, false);
 	bt->stub_store_done = make_call(bt, &e, bt_store_done, true, false);
 	bt->stub_store_done_flags = make_call(bt, &e, bt_store_done, true, true);
 	bt->stub_call_miss = make_call(bt, &e, bt_call_miss, true, false);

@@ -715,6 +715,12 @@ static void emit_entries(struct translation *t, bool reads_flags, uint32_t *poll
 	if (reads_flags)
 		load_flags(e);
 	b->entry[ENTRY_BODY] = (uint16_t)emit_at(e);
+	t->judge = 0;
+	if (b->counted) {
+		emit8(e, 0x65), emit8(e, 0x66), emit8(e, 0xff), emit8(e, 0x0c), emit8(e, 0x25);
+		emit32(e, GB(runs_left) + site_of(t->gpa) * 2); /* dec word */
+		t->judge = emit_jcc(e, CC_E);
+	}
 	b->entry[ENTRY_BACK] = b->entry[ENTRY_POLL];
 }
 
@@ -747,6 +753,10 @@ static void emit_stubs(struct translation *t, uint32_t poll)
 		emit_patch(e, x->field, x->stub);
 		emit_stub_call(t, x->entry == ENTRY_BODY ? bt->stub_link : bt->stub_link_memory, i);
 	}
+	if (t->judge) {
+		emit_patch(e, t->judge, emit_at(e));
+		emit_stub_call(t, bt->stub_judge, 0);
+	}
 	emit_patch(e, poll, emit_at(e));
 	emit_stub_call(t, bt->stub_poll, 0);
 	if (d->b.reads_flags) {
@@ -756,12 +766,30 @@ static void emit_stubs(struct translation *t, uint32_t poll)
 	}
 }
 
+/* Not where the flags that the count would destroy are wanted, nor where no probe is. */
+static bool counts(const struct translation *t, const struct guest_insn *first)
+{
+	unsigned site = site_of(t->gpa);
+	bool any = false;
+
+	for (unsigned i = 0; i < t->n; i++)
+		any |= t->insn[i].access.used;
+	if (!any || wanted_before(first) || t->bt->block_judged[site / 8] >> site % 8 & 1 || t->bt->verify ||
+	    t->mode & (MODE_SINGLE | MODE_NO_GROUP) || t->bt->config->stress.slow_memory)
+		return false;
+	for (unsigned i = 0; i < t->n; i++)
+		t->bt->site_misses[site_of(t->gpa + t->insn[i].off)] = 0;
+	t->bt->runs_left[site] = JUDGED_RUNS;
+	return true;
+}
+
 static void emit_block(struct translation *t)
 {
 	struct draft *d = &t->draft;
 	const struct guest_insn *first = &t->insn[0];
 	uint32_t poll;
 
+	d->b.counted = counts(t, first);
 	emit_entries(t, wanted_before(first), &poll);
 	t->flags = wanted_before(first) ? FLAGS_HOST : FLAGS_MEMORY;
 	t->holds = 0;

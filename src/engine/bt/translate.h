@@ -103,6 +103,7 @@ struct translation {
 	struct group group[MAX_GROUPS];
 	unsigned n_groups, n_kept;
 	unsigned holds;         /* group whose host address R10 holds, + 1; 0: none */
+	uint32_t judge;         /* rel32 field of the jump when a counted block has run often enough */
 	uint32_t retry;         /* code offset where instruction i begins */
 	struct slow_site slow[MAX_SLOW_SITES];
 	unsigned n_slow;
