@@ -226,22 +226,13 @@ int translate_check(const struct cli_call *call, struct err *err)
 	return rc;
 }
 
-/* Of "auto", the first engine that translates and works here, before all others. */
-static const char *engine_name(const struct translate_options *o)
-{
-	for (unsigned i = 0; vm_engines[i] && !strcmp(o->engine, "auto"); i++)
-		if (vm_engines[i]->uses_config && vm_engines[i]->usable(NULL))
-			return vm_engines[i]->name;
-	return o->engine;
-}
-
 /* -EINVAL when the engine has nothing to show. */
 static int prepare(struct translate *t, struct err *err)
 {
 	const struct translate_options *o = &t->call->o.translate;
 	const char *colon = strrchr(t->call->args[0], ':');
 	struct boot_bytes bytes;
-	int rc = engine_options_check(t->call, engine_name(o), &t->engine, err);
+	int rc = engine_options_check(t->call, o->engine, &t->engine, err);
 
 	snprintf(t->function, sizeof(t->function), "%s", colon + 1);
 	for (unsigned i = 1; i < t->call->n_args && !rc; i++)

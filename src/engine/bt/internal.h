@@ -84,6 +84,9 @@ enum {
 	MODE_FIXED = 1 << 11,    /* user code at a linear address below 2 GiB: keyed by it like the supervisor's */
 };
 
+/* Where a block's body expects the flags that were there before it. */
+enum flags_in { FLAGS_IN_NONE, FLAGS_IN_HOST, FLAGS_IN_MEMORY };
+
 enum block_entry { ENTRY_BODY, ENTRY_FLAGS, ENTRY_POLL, ENTRY_BACK, ENTRY_TABLE, ENTRY_COUNT };
 
 /* A direct jump out of a block that can be chained. */
@@ -121,7 +124,7 @@ struct block {
 	uint16_t n_exits;
 	uint16_t entry[ENTRY_COUNT]; /* offsets from code */
 	bool dead;                 /* its guest bytes were written: still there because it may be running */
-	bool reads_flags;
+	uint8_t flags_in;          /* enum flags_in */
 	bool counted;              /* counts its executions: see "Sites" */
 	bool on_remap;             /* cache.c: chained across pages */
 	bool writable;             /* by the code itself when it was translated: made for that */

@@ -131,7 +131,7 @@ void emit_pushf(struct translation *t)
 	flags_to_memory(t);
 	t->flags = FLAGS_MEMORY;
 	t->retry = emit_at(e);
-	emit_stack_probe(t, -8, true);
+	emit_stack_probe(t, -8, true, true);
 	emit_rg(e, OP_MOV_MR, 1, R_10, GB(temp));
 	emit_rflags(e);
 	emit_rg(e, OP_MOV_RM, 1, R_11, GB(temp));
@@ -149,7 +149,7 @@ void emit_popf(struct translation *t)
 
 	clobber_flags(t, wanted_before(&t->insn[t->i]));
 	t->retry = emit_at(e);
-	emit_stack_probe(t, 0, false);
+	emit_stack_probe(t, 0, false, true);
 	t->draft.b.mem_flags |= BIT(t->i);
 	emit_rm(e, OP_MOV_RM, 1, R_11, R_10, 0);
 	emit_rg(e, OP_MOV_RM, 0, R_10, G(sys_flags));

@@ -264,16 +264,18 @@ void emit_single(struct translation *t, const struct access *a)
 		emit_rm(&t->draft.e, OP_LEA, 1, R_10, R_10, (int32_t)(a->disp - at));
 }
 
-/* An access that is not the instruction's first. A retry begins at the first. Keeps R11. */
-void emit_stack_probe(struct translation *t, int32_t disp, bool write)
+/* An access that is not the instruction's first. A retry begins at the first. */
+void emit_stack_probe(struct translation *t, int32_t disp, bool write, bool keep_r11)
 {
 	struct emitter *e = &t->draft.e;
 
 	t->holds = 0;
-	emit_rg(e, OP_MOV_MR, 1, R_11, GB(probe_r11));
+	if (keep_r11)
+		emit_rg(e, OP_MOV_MR, 1, R_11, GB(probe_r11));
 	emit_rm(e, OP_LEA, 1, R_10, R_SP, disp);
 	emit_probe(t, 8, write, true, false);
-	emit_rg(e, OP_MOV_RM, 1, R_11, GB(probe_r11));
+	if (keep_r11)
+		emit_rg(e, OP_MOV_RM, 1, R_11, GB(probe_r11));
 }
 
 void emit_slow_sites(struct translation *t)

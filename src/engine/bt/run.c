@@ -330,7 +330,7 @@ static uint64_t dispatch_to(struct bt *bt, struct block **found, uint32_t extra_
 	*found = b;
 	if (unlikely(bt->verify))
 		verify_begin(bt, b, 0);
-	return resume(bt, cache_exec(bt, b->code + b->entry[ENTRY_BODY]));
+	return resume(bt, cache_exec(bt, b->code + b->entry[ENTRY_FLAGS]));
 }
 
 static uint64_t dispatch(struct bt *bt)

@@ -464,7 +464,7 @@ static void emit_push_mem(struct translation *t)
 
 	emit_single(t, &a);
 	emit_rm(e, OP_MOV_RM, 1, R_11, R_10, 0);
-	emit_stack_probe(t, -8, true);
+	emit_stack_probe(t, -8, true, true);
 	note_flags(t);
 	emit_rm(e, OP_MOV_MR, 1, R_11, R_10, 0);
 	emit_rm(e, OP_LEA, 1, R_SP, R_SP, -8);
@@ -568,7 +568,7 @@ static void emit_call_indirect(struct translation *t)
 		emit_rg(e, OP_MOV_MR, 1, R_10, GB(temp));
 	else
 		emit_mov(e, R_11, R_10);
-	emit_stack_probe(t, -8, true);
+	emit_stack_probe(t, -8, true, !t->floats);
 	emit_push_return(t, 0);
 	if (t->floats)
 		emit_rg(e, OP_MOV_RM, 1, R_10, GB(temp));
@@ -696,12 +696,12 @@ static void emit_insn(struct translation *t)
 }
 
 /* Entries (internal.h): all in front of the body but the one from backward jumps of blocks that read flags. */
-static void emit_entries(struct translation *t, bool reads_flags, uint32_t *poll)
+static void emit_entries(struct translation *t, enum flags_in in, uint32_t *poll)
 {
 	struct emitter *e = &t->draft.e;
 	struct block *b = &t->draft.b;
 
-	b->reads_flags = reads_flags;
+	b->flags_in = (uint8_t)in;
 	b->entry[ENTRY_TABLE] = (uint16_t)emit_at(e);
 	if (t->floats) {
 		emit_rg(e, OP_SUB_RM, 1, R_10, GB(key) + t->mmu_mode * 8);
@@ -712,7 +712,7 @@ static void emit_entries(struct translation *t, bool reads_flags, uint32_t *poll
 	emit_alu_g8(e, ALU_CMP, 0, G(poll), 0);
 	*poll = emit_jcc(e, t->bt->config->stress.poll ? CC_AE : CC_NE);
 	b->entry[ENTRY_FLAGS] = (uint16_t)emit_at(e);
-	if (reads_flags)
+	if (in == FLAGS_IN_HOST)
 		load_flags(e);
 	b->entry[ENTRY_BODY] = (uint16_t)emit_at(e);
 	t->judge = 0;
@@ -722,6 +722,24 @@ static void emit_entries(struct translation *t, bool reads_flags, uint32_t *poll
 		t->judge = emit_jcc(e, CC_E);
 	}
 	b->entry[ENTRY_BACK] = b->entry[ENTRY_POLL];
+}
+
+/* Entries that save the flags first, out of line. */
+static void emit_saving_entries(struct translation *t)
+{
+	struct emitter *e = &t->draft.e;
+	struct block *b = &t->draft.b;
+
+	if (b->flags_in == FLAGS_IN_NONE)
+		return;
+	b->entry[ENTRY_BACK] = (uint16_t)emit_at(e);
+	save_flags(e);
+	emit_patch(e, emit_jmp(e), b->entry[ENTRY_POLL]);
+	if (b->flags_in != FLAGS_IN_MEMORY)
+		return;
+	b->entry[ENTRY_BODY] = (uint16_t)emit_at(e);
+	save_flags(e);
+	emit_patch(e, emit_jmp(e), b->entry[ENTRY_FLAGS]);
 }
 
 static void emit_stubs(struct translation *t, uint32_t poll)
@@ -759,22 +777,41 @@ static void emit_stubs(struct translation *t, uint32_t poll)
 	}
 	emit_patch(e, poll, emit_at(e));
 	emit_stub_call(t, bt->stub_poll, 0);
-	if (d->b.reads_flags) {
-		d->b.entry[ENTRY_BACK] = (uint16_t)emit_at(e);
-		save_flags(e);
-		emit_patch(e, emit_jmp(e), d->b.entry[ENTRY_POLL]);
+	emit_saving_entries(t);
+}
+
+/*
+ * Where the block wants the flags that it is entered with: in the host's flags if an instruction needs them there before
+ * anything else would have saved them; in memory if they only pass by.
+ */
+static enum flags_in flags_wanted(const struct translation *t)
+{
+	if (!wanted_before(&t->insn[0]))
+		return FLAGS_IN_NONE;
+	for (unsigned i = 0; i < t->n; i++) {
+		const struct guest_insn *g = &t->insn[i];
+
+		if (g->reads || g->kind == KIND_JCC || g->kind == KIND_LOOP || (g->changes_flags && (g->live & ~g->writes)))
+			return FLAGS_IN_HOST;
+		if (g->access.used || g->kind == KIND_INTERP || g->kind == KIND_LIGHT || g->kind == KIND_PUSH_MEM ||
+		    g->kind == KIND_CALL || g->kind == KIND_CALL_INDIRECT || g->kind == KIND_RET ||
+		    g->kind == KIND_JMP_INDIRECT)
+			return FLAGS_IN_MEMORY;
+		if (g->changes_flags)
+			return FLAGS_IN_HOST; /* some of them, after all */
 	}
+	return FLAGS_IN_HOST;
 }
 
 /* Not where the flags that the count would destroy are wanted, nor where no probe is. */
-static bool counts(const struct translation *t, const struct guest_insn *first)
+static bool counts(const struct translation *t, enum flags_in in)
 {
 	unsigned site = site_of(t->gpa);
 	bool any = false;
 
 	for (unsigned i = 0; i < t->n; i++)
 		any |= t->insn[i].access.used;
-	if (!any || wanted_before(first) || t->bt->block_judged[site / 8] >> site % 8 & 1 || t->bt->verify ||
+	if (!any || in == FLAGS_IN_HOST || t->bt->block_judged[site / 8] >> site % 8 & 1 || t->bt->verify ||
 	    t->mode & (MODE_SINGLE | MODE_NO_GROUP) || t->bt->config->stress.slow_memory)
 		return false;
 	for (unsigned i = 0; i < t->n; i++)
@@ -786,12 +823,12 @@ static bool counts(const struct translation *t, const struct guest_insn *first)
 static void emit_block(struct translation *t)
 {
 	struct draft *d = &t->draft;
-	const struct guest_insn *first = &t->insn[0];
+	enum flags_in in = flags_wanted(t);
 	uint32_t poll;
 
-	d->b.counted = counts(t, first);
-	emit_entries(t, wanted_before(first), &poll);
-	t->flags = wanted_before(first) ? FLAGS_HOST : FLAGS_MEMORY;
+	d->b.counted = counts(t, in);
+	emit_entries(t, in, &poll);
+	t->flags = in == FLAGS_IN_HOST ? FLAGS_HOST : FLAGS_MEMORY;
 	t->holds = 0;
 	for (t->i = 0; t->i < t->n; t->i++) {
 		d->insn[t->i] = (struct block_insn){t->insn[t->i].off, (uint16_t)emit_at(&d->e)};

@@ -127,14 +127,14 @@ bool keeps_r10(const struct guest_insn *g);
 /*
  * probe.c. emit_access(): makes R10 + the result the host address of the current instruction's access, by a probe unless
  * its group has been probed. emit_single(): the same, R10 + 0, for another operand, described by an access without
- * group. emit_stack_probe(): for 8 bytes at RSP + disp; keeps R11. All save wanted flags first and destroy the host's.
+ * group. emit_stack_probe(): for 8 bytes at RSP + disp. All save wanted flags first and destroy the host's.
  * emit_slow_sites(): what the probes' failures go to, out of line. emit_lea(): lea dst, [base + index << scale + disp].
  */
 int32_t emit_access(struct translation *t);
 void emit_single(struct translation *t, const struct access *a);
 /* Whether nothing but the current instruction uses the host address that emit_access() has made. */
 bool operand_stands_alone(const struct translation *t);
-void emit_stack_probe(struct translation *t, int32_t disp, bool write);
+void emit_stack_probe(struct translation *t, int32_t disp, bool write, bool keep_r11);
 void emit_slow_sites(struct translation *t);
 void emit_linear(struct translation *t, const struct access *a, int64_t at);
 void emit_probe(struct translation *t, unsigned size, bool write, bool second, bool group);
