@@ -17,7 +17,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/light.h"
 #include "vm/vm.h"
+
+static const char *engine = "auto"; /* what the machines are to run on */
 
 /*
  *	mov 0xfee00020, %eax     # local APIC ID, through the register page
@@ -252,7 +255,7 @@ static void rig_init(struct rig *r, const uint8_t *code, size_t len)
 	assert_int_equal(chr_buffer_new(&r->out, &err), 0);
 	r->cfg = (struct vm_config){.kernel = r->path,
 				    .ram = MIB(8),
-				    .engine = "auto",
+				    .engine = engine,
 				    .debug_exit = true,
 				    .debugcon = r->out};
 }
@@ -549,7 +552,24 @@ static void test_bad_config(void **state)
 	rig_free(&r);
 }
 
-int main(void)
+/* The translator goes first, where the build lets it work. */
+static void test_default_engine(void **state)
+{
+	const struct engine_ops *chosen, *other;
+	struct err err = {""};
+
+	assert_int_equal(vm_choose_engine(&chosen, "auto", &err), 0);
+	assert_string_equal(chosen->name, light_code ? "bt" : "interp");
+	assert_int_equal(vm_choose_engine(&other, NULL, &err), 0);
+	assert_ptr_equal(other, chosen);
+	assert_int_equal(vm_choose_engine(&other, "interp", &err), 0);
+	assert_string_equal(other->name, "interp");
+	assert_int_equal(vm_choose_engine(&other, "bt", &err), light_code ? 0 : -EINVAL);
+	assert_int_equal(vm_choose_engine(&other, "warp", &err), -EINVAL);
+	assert_non_null(strstr(err.text, "warp"));
+}
+
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_debug_exit),
@@ -565,7 +585,10 @@ int main(void)
 		cmocka_unit_test(test_timer),
 		cmocka_unit_test(test_apic_page),
 		cmocka_unit_test(test_bad_config),
+		cmocka_unit_test(test_default_engine),
 	};
 
+	if (argc > 1)
+		engine = argv[1];
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
