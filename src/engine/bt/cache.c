@@ -26,6 +26,8 @@ struct segment_use {
 
 struct cache {
 	uint8_t *write, *exec, *meta;
+	uint64_t *slots;   /* behind exec: the tables' addresses, then SLOTS for each */
+	uint32_t next_slot[SLOT_TABLES];
 	uint64_t bytes, meta_bytes;
 	uint32_t segment_bytes, segment_meta; /* of one segment */
 	uint32_t current;
@@ -44,6 +46,22 @@ static void *map(uint64_t bytes, int prot, int fd)
 	return p == MAP_FAILED ? NULL : p;
 }
 
+#define SLOT_BYTES align_up((SLOT_TABLES + SLOT_TABLES * SLOTS) * sizeof(uint64_t), KIB(4))
+
+/* The executable mapping with the slots behind it, or NULL. */
+static uint8_t *map_code(struct cache *c, int fd)
+{
+	uint8_t *p = map(c->bytes + SLOT_BYTES, PROT_READ | PROT_WRITE, -1);
+
+	if (!p)
+		return NULL;
+	c->slots = (uint64_t *)(p + c->bytes);
+	if (mmap(p, c->bytes, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_FIXED, fd, 0) != MAP_FAILED)
+		return p;
+	munmap(p, c->bytes + SLOT_BYTES);
+	return NULL;
+}
+
 static int map_all(struct cache *c, struct err *err)
 {
 	int fd = memfd_create("ringer-code", MFD_CLOEXEC);
@@ -53,7 +71,7 @@ static int map_all(struct cache *c, struct err *err)
 		rc = err_set(err, ENOMEM, "the host gives no memory for translated code (%lu MiB)", c->bytes >> 20);
 	if (!rc) {
 		c->write = map(c->bytes, PROT_READ | PROT_WRITE, fd);
-		c->exec = map(c->bytes, PROT_READ | PROT_EXEC, fd);
+		c->exec = map_code(c, fd);
 		c->meta = map(c->meta_bytes, PROT_READ | PROT_WRITE, -1);
 		c->by_id = map(c->max_blocks * sizeof(*c->by_id), PROT_READ | PROT_WRITE, -1);
 		if (!c->write || !c->meta || !c->by_id)
@@ -80,11 +98,23 @@ void cache_free(struct bt *bt)
 	if (!c)
 		return;
 	unmap(c->write, c->bytes);
-	unmap(c->exec, c->bytes);
+	unmap(c->exec, c->bytes + SLOT_BYTES);
 	unmap(c->meta, c->meta_bytes);
 	unmap(c->by_id, c->max_blocks * sizeof(*c->by_id));
 	unmap(c, sizeof(*c));
 	bt->cache = NULL;
+}
+
+static void init_slots(struct bt *bt)
+{
+	const struct mmu *m = &bt->v->mmu;
+	uint64_t *s = bt->cache->slots;
+
+	for (unsigned t = 0; t < SLOT_TABLES; t++) {
+		s[t] = (uint64_t)(t & 1 ? m->write[t / 2] : m->read[t / 2]);
+		for (unsigned i = 0; i < SLOTS; i++)
+			s[SLOT_TABLES + t * SLOTS + i] = s[t];
+	}
 }
 
 int cache_new(struct bt *bt, struct err *err)
@@ -105,7 +135,26 @@ int cache_new(struct bt *bt, struct err *err)
 	rc = map_all(c, err);
 	if (rc)
 		cache_free(bt);
+	else
+		init_slots(bt);
 	return rc;
+}
+
+uint32_t cache_new_slot(struct bt *bt, unsigned mmu_mode, bool write)
+{
+	unsigned table = mmu_mode * 2 + write;
+
+	return table * SLOTS + bt->cache->next_slot[table]++ % SLOTS;
+}
+
+uint64_t cache_slot(const struct bt *bt, uint32_t slot)
+{
+	return (uint64_t)&bt->cache->slots[SLOT_TABLES + slot];
+}
+
+uint64_t cache_slot_table(const struct bt *bt, uint32_t slot)
+{
+	return (uint64_t)&bt->cache->slots[slot / SLOTS];
 }
 
 struct block *cache_block(const struct bt *bt, uint32_t id)
@@ -498,7 +547,8 @@ struct block *cache_commit(struct bt *bt, const struct draft *d)
 	uint32_t exits = d->b.n_exits * (uint32_t)sizeof(d->exit[0]);
 	uint32_t insns = (d->b.n_insns + 1u) * (uint32_t)sizeof(d->insn[0]);
 	uint32_t operands = d->b.n_insns * (uint32_t)sizeof(d->operand_off[0]);
-	uint32_t meta = (uint32_t)align_up(sizeof(struct block) + exits + insns + operands, 16);
+	uint32_t slots = d->b.n_insns * (uint32_t)sizeof(d->slot[0]);
+	uint32_t meta = (uint32_t)align_up(sizeof(struct block) + exits + insns + slots + operands, 16);
 	struct block *b = allocate(bt, (uint32_t)align_up(emit_at(&d->e), CODE_ALIGN), meta);
 	struct block keep;
 
@@ -515,7 +565,9 @@ struct block *cache_commit(struct bt *bt, const struct draft *d)
 	b->insn = (struct block_insn *)((uint8_t *)b->exit + exits);
 	memcpy(b->exit, d->exit, exits);
 	memcpy(b->insn, d->insn, insns);
-	b->operand_off = (uint16_t *)((uint8_t *)b->insn + insns);
+	b->slot = (uint32_t *)((uint8_t *)b->insn + insns);
+	memcpy(b->slot, d->slot, slots);
+	b->operand_off = (uint16_t *)((uint8_t *)b->slot + slots);
 	memcpy(b->operand_off, d->operand_off, operands);
 	fix_up(bt, b, d);
 	b->next = *hash_slot(c, b->gpa);

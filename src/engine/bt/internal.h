@@ -41,7 +41,7 @@
  * plus a key that stands for the code space (mmu.h) and mode flags; changed mappings get a new key.
  *
  * Sites. A probe that computes its TLB slot from the address adds that to the latency of every load. Since most
- * instructions stay on one page for long, a probe uses the slot that it used last (bt.site_slot); the computation comes
+ * instructions stay on one page for long, a probe uses the TLB entry that it used last (cache_slot()); the computation comes
  * out of line, when that one fails. That costs a mispredicted branch, so it has to be rare: a block counts its first
  * executions, and is then translated anew with the computation in line where more than one probe in sixteen failed
  * (bt.site_wild). Sites that fail often later follow.
@@ -59,6 +59,9 @@
 #define MAX_INSNS 48       /* of guest code in a block */
 #define MAX_EXITS 24
 #define SITES 32768u
+#define SLOTS 16384u       /* of each table of the TLB: probes share one when there are more */
+#define SLOT_TABLES (2u * MMU_MODES)
+#define NO_SLOT (~0u)
 #define JUDGED_RUNS 1000u  /* executions after which a block's sites are judged */
 #define JUMP_SLOTS 65536u  /* the low 16 bits of the linear address choose one */
 #define VICTIM_SLOTS 4096u
@@ -136,6 +139,7 @@ struct block {
 	 * defines the flags. 0: cannot be entered there.
 	 */
 	uint16_t *operand_off;
+	uint32_t *slot;            /* n_insns: of its (first) probe, or NO_SLOT */
 };
 
 /* A jump from a block's code to somewhere else in the cache: filled in when its place is known. */
@@ -144,7 +148,7 @@ struct fixup {
 	uint64_t host;
 };
 
-#define MAX_FIXUPS 512
+#define MAX_FIXUPS 1024
 #define MAX_CODE 32768u
 
 /* A block in the making: its code is position-independent but for the fixups. */
@@ -154,6 +158,7 @@ struct draft {
 	struct block_exit exit[MAX_EXITS];
 	struct block_insn insn[MAX_INSNS + 1];
 	uint16_t operand_off[MAX_INSNS];
+	uint32_t slot[MAX_INSNS];
 	struct fixup fixup[MAX_FIXUPS];
 	unsigned n_fixups;
 	uint32_t id_field[MAX_FIXUPS]; /* where the block's id goes */
@@ -206,8 +211,7 @@ struct bt {
 	uint64_t refill_va, refill_arg; /* R10 and R11 during a stub's call */
 	uint64_t group_host[MAX_GROUPS];
 	struct jump jump[2 * JUMP_SLOTS]; /* two ways: what the first must give up goes to the second */
-	uint32_t site_slot[SITES];   /* byte offset of a TLB slot in its table */
-	uint16_t site_misses[SITES];
+	uint16_t slot_misses[SLOT_TABLES * SLOTS]; /* by probe: see cache_slot() */
 	uint16_t runs_left[SITES];   /* of a counted block, by its first instruction's site */
 
 	uint8_t site_wild[SITES / 8];
@@ -304,6 +308,14 @@ struct block *cache_block(const struct bt *bt, uint32_t id);
 uint64_t cache_exec(const struct bt *bt, uint32_t code_off); /* where the code at this offset runs */
 const uint8_t *cache_write_ptr(const struct bt *bt, uint32_t code_off); /* where it can be read as data */
 bool cache_contains(const struct bt *bt, uint64_t host);
+/*
+ * Where a probe keeps the address of the TLB entry that it used last: read-write memory within reach of RIP-relative code.
+ * Slots of one number are of one table of the TLB (access and mode) for ever, since a probe trusts what another left there.
+ */
+uint32_t cache_new_slot(struct bt *bt, unsigned mmu_mode, bool write);
+uint64_t cache_slot(const struct bt *bt, uint32_t slot);
+/* Where the address of a slot's table is. */
+uint64_t cache_slot_table(const struct bt *bt, uint32_t slot);
 /* Room for the stubs, at the cache's beginning, never evicted. */
 void cache_stub_room(struct bt *bt, struct emitter *e);
 /* Makes a block of a draft; evicts what is in the way. NULL: it is larger than any room. */

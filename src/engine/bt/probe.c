@@ -112,12 +112,24 @@ static bool probes_in_line(const struct translation *t)
 	return assist(t->bt, ASSIST_TLB) && !t->bt->config->stress.slow_memory;
 }
 
+/* R11 and a probe's slot, RIP-relative */
+static void emit_slot_op(struct translation *t, unsigned op, uint64_t address)
+{
+	struct emitter *e = &t->draft.e;
+
+	emit_rex_op(e, op, 1, R_11, 0, 0);
+	emit_modrm(e, 0, R_11, 5);
+	emit32(e, 0);
+	fixup(t, emit_at(e) - 4, address);
+}
+
 /* R10: linear address, becomes the host address. Destroys flags and R11. second: the instruction's second probe. */
 void emit_probe(struct translation *t, unsigned size, bool write, bool second, bool group)
 {
 	struct emitter *e = &t->draft.e;
 	size_t table = table_of(t, write);
-	unsigned site = site_of(t->gpa + t->insn[t->i].off) ^ (unsigned)second;
+	unsigned site = site_of(t->gpa + t->insn[t->i].off);
+	uint32_t slot;
 	struct slow_site *s;
 	uint32_t check;
 
@@ -131,13 +143,19 @@ void emit_probe(struct translation *t, unsigned size, bool write, bool second, b
 		emit_alu_ri(e, ALU_CMP, 1, R_10, (int32_t)(GUEST_PAGE_SIZE - size));
 		slow_site(t, emit_jcc(e, CC_A), SLOW_GENERAL, write, group, size);
 	} else {
+		slot = cache_new_slot(t->bt, t->mmu_mode, write);
+		t->bt->slot_misses[slot] = 0;
+		if (!second)
+			t->draft.slot[t->i] = slot;
 		check = emit_at(e);
-		emit_rg(e, OP_MOV_RM, 0, R_11, GB(site_slot) + site * 4);
-		emit_rgb(e, OP_SUB_RM, 1, R_10, R_11, table + offsetof(struct tlb_entry, tag));
+		emit_slot_op(t, OP_MOV_RM, cache_slot(t->bt, slot));
+		emit_rm(e, OP_SUB_RM, 1, R_10, R_11, offsetof(struct tlb_entry, tag));
 		emit_alu_ri(e, ALU_CMP, 1, R_10, (int32_t)(GUEST_PAGE_SIZE - size));
 		s = slow_site(t, emit_jcc(e, CC_A), SLOW_SITE, write, group, size);
-		s->site = site;
+		s->slot = slot;
 		s->check = check;
+		emit_rm(e, OP_ADD_RM, 1, R_10, R_11, offsetof(struct tlb_entry, host));
+		return;
 	}
 	emit_rgb(e, OP_ADD_RM, 1, R_10, R_11, table + offsetof(struct tlb_entry, host));
 }
@@ -157,13 +175,14 @@ static void emit_slow_site(struct translation *t, const struct slow_site *s)
 		emit_rgb(e, OP_ADD_RM, 1, R_10, R_11, table + offsetof(struct tlb_entry, tag));
 		break;
 	case SLOW_SITE:
-		emit_rgb(e, OP_ADD_RM, 1, R_10, R_11, table + offsetof(struct tlb_entry, tag));
+		emit_rm(e, OP_ADD_RM, 1, R_10, R_11, offsetof(struct tlb_entry, tag));
 		emit_slot(e, t->bt->bmi2);
-		emit_rg(e, OP_CMP_RM, 0, R_11, GB(site_slot) + s->site * 4);
+		emit_slot_op(t, OP_ADD_RM, cache_slot_table(t->bt, s->slot));
+		emit_slot_op(t, OP_CMP_RM, cache_slot(t->bt, s->slot));
 		miss = emit_jcc(e, CC_E);
-		emit_rg(e, OP_MOV_MR, 0, R_11, GB(site_slot) + s->site * 4);
+		emit_slot_op(t, OP_MOV_MR, cache_slot(t->bt, s->slot));
 		emit8(e, 0x65), emit8(e, 0x66), emit8(e, 0xff), emit8(e, 0x04), emit8(e, 0x25);
-		emit32(e, GB(site_misses) + s->site * 2); /* inc word */
+		emit32(e, GB(slot_misses) + s->slot * 2); /* inc word */
 		emit_patch(e, emit_jcc(e, CC_NE), s->check);
 		emit_patch(e, miss, emit_at(e));
 		break;

@@ -420,9 +420,8 @@ uint64_t bt_judge(struct vcpu *v, uint64_t arg, uint64_t unused)
 	for (unsigned i = 0; i < b->n_insns; i++) {
 		unsigned site = site_of(b->gpa + b->insn[i].guest_off);
 
-		if (bt->site_misses[site] * 16u > JUDGED_RUNS)
+		if (b->slot[i] != NO_SLOT && bt->slot_misses[b->slot[i]] * 16u > JUDGED_RUNS)
 			set_bit(bt->site_wild, site);
-		bt->site_misses[site] = 0;
 	}
 	set_bit(bt->block_judged, site_of(b->gpa));
 	bt->stat[STAT_JUDGED]++;
@@ -515,7 +514,7 @@ static bool site_is_wild(struct bt *bt, const struct block *b, unsigned i, bool 
 	unsigned mode = bt->v->mmu_mode, site = site_of(b->gpa + b->insn[i].guest_off);
 	const struct tlb_entry *e = write ? &bt->v->mmu.write[mode][tlb_index(va)] : &bt->v->mmu.read[mode][tlb_index(va)];
 
-	if (crosses || bt->site_misses[site] || e->tag != (va & ~PAGE_MASK) || !assist(bt, ASSIST_TLB) ||
+	if (crosses || b->slot[i] == NO_SLOT || bt->slot_misses[b->slot[i]] || e->tag != (va & ~PAGE_MASK) || !assist(bt, ASSIST_TLB) ||
 	    bt->config->stress.slow_memory)
 		return false;
 	bt->site_wild[site / 8] |= (uint8_t)(1u << site % 8);

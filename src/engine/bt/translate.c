@@ -11,8 +11,7 @@
 
 #define PAGE_MASK 0xfffULL
 
-/* Jumps to a fixed place in the cache, from code that may still move. */
-static void fixup(struct translation *t, uint32_t field, uint64_t host)
+void fixup(struct translation *t, uint32_t field, uint64_t host)
 {
 	struct draft *d = &t->draft;
 
@@ -814,8 +813,6 @@ static bool counts(const struct translation *t, enum flags_in in)
 	if (!any || in == FLAGS_IN_HOST || t->bt->block_judged[site / 8] >> site % 8 & 1 || t->bt->verify ||
 	    t->mode & (MODE_SINGLE | MODE_NO_GROUP) || t->bt->config->stress.slow_memory)
 		return false;
-	for (unsigned i = 0; i < t->n; i++)
-		t->bt->site_misses[site_of(t->gpa + t->insn[i].off)] = 0;
 	t->bt->runs_left[site] = JUDGED_RUNS;
 	return true;
 }
@@ -864,6 +861,7 @@ struct block *translate(struct bt *bt, uint64_t va, uint64_t gpa, uint64_t gpa2,
 	t->bytes = bytes;
 	t->gpa2 = gpa2;
 	memset(d->operand_off, 0, sizeof(d->operand_off));
+	memset(d->slot, 0xff, sizeof(d->slot));
 	/*
 	 * Through another linear address code is modified with a serializing instruction in between (SDM vol. 3,
 	 * 11.6), at which a block ends. A page that becomes writable later does so by a change of its mapping.

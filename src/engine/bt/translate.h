@@ -76,7 +76,7 @@ struct slow_site {
 	enum { SLOW_GENERAL, SLOW_SITE, SLOW_ADDRESS, SLOW_CONST } how; /* what R10 and R11 hold then */
 	bool write;
 	uint8_t mmu_mode;
-	unsigned site;
+	uint32_t slot;      /* SLOW_SITE: cache_slot() */
 	uint32_t check;     /* SLOW_SITE: where the check begins */
 	uint64_t address;   /* SLOW_CONST: the linear address */
 };
@@ -161,6 +161,8 @@ void flags_to_host(struct translation *t);
 void emit_code_address(struct translation *t, unsigned dst, int64_t off);
 void emit_stub_call(struct translation *t, uint64_t stub, uint64_t low);
 void emit_interp(struct translation *t);
+/* A rel32 field that leads to a host address, from code that may still move. */
+void fixup(struct translation *t, uint32_t field, uint64_t host);
 void load_guest(struct emitter *e, unsigned host, unsigned guest);
 void store_guest(struct emitter *e, unsigned host, unsigned guest);
 void emit_direct(struct translation *t, int64_t target_off);
