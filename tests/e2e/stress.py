@@ -1,5 +1,6 @@
 """The translator under switches that make rare paths common, and in lock-step with the interpreter: boots all the same."""
 import re
+from pathlib import Path
 
 from guest import check
 
@@ -21,7 +22,22 @@ def boots(*args, says=None):
     return case
 
 
+def code_mappings(bench):
+    """No mapping can be written and executed, and translated code has the size it was given."""
+    with bench.linux("-m", "256M", "--engine", "bt", "--bt-cache", "8M", append="ringer.run=cat", terminal=False) as guest:
+        guest.expect(r"Run /init", "the kernel's last line")
+        maps = Path(f"/proc/{guest.process.pid}/maps").read_text().splitlines()
+        both = [line for line in maps if re.search(r" .?wx", line)]
+        check(not both, f"writable and executable: {both}")
+        code = [line for line in maps if "memfd:ringer-code" in line]
+        check(sorted(line.split()[1] for line in code) == ["r-xs", "rw-s"], f"not two views of the code: {code}")
+        for line in code:
+            first, end = (int(n, 16) for n in line.split()[0].split("-"))
+            check(end - first == 8 << 20, f"not the size that was asked for: {line}")
+
+
 CASES = {
+    "code-mappings": code_mappings,
     "stress-one-insn": boots("--stress", "one-insn"),
     "stress-slow-memory": boots("--stress", "slow-memory", says="accesses by the interpreter"),
     "stress-poll": boots("--stress", "poll", says="exits: poll"),
