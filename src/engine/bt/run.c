@@ -380,6 +380,20 @@ static enum block_entry entry_for(const struct block_exit *x, bool backward)
 	return backward ? ENTRY_BACK : ENTRY_BODY;
 }
 
+/*
+ * What runs into the next page is only valid with this page's successor: for the supervisor, whose chains that depend on
+ * mappings are undone when these change, it becomes such a chain.
+ */
+static bool may_chain_to(const struct block *b, struct block_exit *x, const struct block *to)
+{
+	if (to->gpa2 == NO_PAGE)
+		return true;
+	if ((b->mode & MODE_MMU) == MMU_USER)
+		return false;
+	x->in_page = false;
+	return true;
+}
+
 /* A direct jump that is not chained. arg: exit. */
 uint64_t bt_link(struct vcpu *v, uint64_t arg, uint64_t unused)
 {
@@ -399,7 +413,7 @@ uint64_t bt_link(struct vcpu *v, uint64_t arg, uint64_t unused)
 		return dispatch_jump(bt);
 	to = NULL;
 	host = dispatch_to(bt, &to, 0, false);
-	if (to && to->gpa2 == NO_PAGE && changes == bt->stat[STAT_EVICTED] + bt->stat[STAT_INVALIDATED] && !b->dead &&
+	if (to && may_chain_to(b, x, to) && changes == bt->stat[STAT_EVICTED] + bt->stat[STAT_INVALIDATED] && !b->dead &&
 	    v->rip == base + x->va)
 		cache_chain(bt, b, (uint32_t)arg, to, entry_for(x, v->rip <= from + b->len));
 	return host;
