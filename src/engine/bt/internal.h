@@ -56,7 +56,7 @@
 #include "engine/bt/emit.h"
 #include "interp/interp.h"
 
-#define MAX_INSNS 48       /* of guest code in a block */
+#define MAX_INSNS 62       /* of guest code in a block */
 #define MAX_EXITS 24
 #define SITES 32768u
 #define SLOTS 16384u       /* of each table of the TLB: probes share one when there are more */
@@ -67,7 +67,7 @@
 #define VICTIM_SLOTS 4096u
 #define HASH_SLOTS 65536u
 #define PAGE_SLOTS 8192u
-#define MAX_GROUPS 12u     /* of accesses that share a probe, in a block */
+#define MAX_GROUPS 20u     /* of accesses that share a probe, in a block */
 #define NO_BLOCK 0u
 #define NO_PAGE (~0ULL)
 #define COPY_SLOTS 64u     /* instructions that are run out of their block: see crossing.c */

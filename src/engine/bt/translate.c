@@ -28,13 +28,18 @@ static void jmp_stub(struct translation *t, uint64_t stub)
 
 /* Flags */
 
+/*
+ * AH and OF go to memory by themselves: to put them together in AX first would cost a merge, for which the CPU issues
+ * nothing else. (A load of both soon after cannot be forwarded, but is rare.)
+ */
 void save_flags(struct emitter *e)
 {
 	emit_mov(e, R_11, R_AX);
 	emit8(e, 0x9f); /* lahf */
-	emit8(e, 0x0f), emit8(e, 0x90), emit8(e, 0xc0); /* seto al */
-	emit8(e, 0x65), emit8(e, 0x66), emit8(e, 0x89), emit8(e, 0x04), emit8(e, 0x25);
-	emit32(e, G(status)); /* mov gs:[status], ax */
+	emit8(e, 0x65), emit8(e, 0x88), emit8(e, 0x24), emit8(e, 0x25);
+	emit32(e, G(status) + 1); /* mov gs:[status + 1], ah */
+	emit8(e, 0x65), emit8(e, 0x0f), emit8(e, 0x90), emit8(e, 0x04), emit8(e, 0x25);
+	emit32(e, G(status)); /* seto gs:[status] */
 	emit_mov(e, R_AX, R_11);
 }
 
