@@ -128,6 +128,12 @@ static void op_native_mem(struct vcpu *v, const struct cpu_op *op)
 	cpu_next(v, op);
 }
 
+/* p - off as the CPU reckons addresses: the result lies outside of what p points into, and may wrap. */
+static uint8_t *address_before(uint8_t *p, int64_t off)
+{
+	return (uint8_t *)((uintptr_t)p - (uintptr_t)off);
+}
+
 /*
  * BT and its kin with a register bit offset address memory beyond the operand. The word that will be accessed is
  * made available, and the thunk gets the address from which the instruction itself finds that word.
@@ -143,10 +149,10 @@ static void op_native_bit(struct vcpu *v, const struct cpu_op *op)
 	struct cpu_pin pin;
 
 	if (p) {
-		run_native(v, op, p - off);
+		run_native(v, op, address_before(p, off));
 	} else {
 		cpu_pin(v, &pin, op->seg, lin, op->mem_size, true, write);
-		run_native(v, op, pin.host - off);
+		run_native(v, op, address_before(pin.host, off));
 		cpu_pin_done(v, &pin);
 	}
 	cpu_next(v, op);
