@@ -24,7 +24,11 @@ class Bench:
     """What a case is given: the command under test and the guest's files."""
 
     def __init__(self, ringer, images, engine):
-        self.ringer, self.images, self.engine, self.last = ringer, Path(images), engine, None
+        command, *options = ringer.split()
+        if "/" in command:  # some cases have a working directory of their own
+            command = str(Path(command).resolve())
+        self.command = [command, *options]
+        self.images, self.engine, self.last = Path(images), engine, None
 
     def image(self, name):
         path = self.images / name
@@ -35,7 +39,7 @@ class Bench:
 
     def start(self, *args, **options):
         """`ringer ARGS`; the caller ends it, by `with`."""
-        self.last = Guest([*self.ringer.split(), *args], **options)
+        self.last = Guest([*self.command, *args], **options)
         return self.last
 
     def linux(self, *args, kernel="vmlinux", append="", **options):
