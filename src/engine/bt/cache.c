@@ -1,7 +1,7 @@
 /*
  * The code cache: where translated blocks live, how they are found, chained, dropped.
  *
- * Code is one memory file mapped twice, writable here and executable there. It is divided into segments that are filled
+ * Code is memory mapped twice, writable here and executable there. It is divided into segments that are filled
  * in turn; when the last is full the first is emptied and filled again, so eviction is in order of age and takes one
  * segment's time. What C code knows of a block (struct block) lies in memory of its own, divided the same way, because
  * writing next to running code costs the CPU dearly. Room of blocks that died by a write to their guest code is used
@@ -39,24 +39,25 @@ struct cache {
 	uint32_t hash[HASH_SLOTS], page[PAGE_SLOTS], page2[PAGE_SLOTS];
 };
 
-static void *map(uint64_t bytes, int prot, int fd)
+static void *map(uint64_t bytes, int prot, int flags)
 {
-	void *p = mmap(NULL, bytes, prot, fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE : MAP_SHARED, fd, 0);
+	void *p = mmap(NULL, bytes, prot, flags | MAP_ANONYMOUS, -1, 0);
 
 	return p == MAP_FAILED ? NULL : p;
 }
 
 #define SLOT_BYTES align_up((SLOT_TABLES + SLOT_TABLES * SLOTS) * sizeof(uint64_t), KIB(4))
 
-/* The executable mapping with the slots behind it, or NULL. */
-static uint8_t *map_code(struct cache *c, int fd)
+/* The same pages once more, executable, with the slots behind them. Anonymous, so that perf takes names from its map. */
+static uint8_t *map_code(struct cache *c)
 {
-	uint8_t *p = map(c->bytes + SLOT_BYTES, PROT_READ | PROT_WRITE, -1);
+	uint8_t *p = map(c->bytes + SLOT_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE);
 
 	if (!p)
 		return NULL;
 	c->slots = (uint64_t *)(p + c->bytes);
-	if (mmap(p, c->bytes, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_FIXED, fd, 0) != MAP_FAILED)
+	if (mremap(c->write, 0, c->bytes, MREMAP_MAYMOVE | MREMAP_FIXED, p) != MAP_FAILED &&
+	    !mprotect(p, c->bytes, PROT_READ | PROT_EXEC))
 		return p;
 	munmap(p, c->bytes + SLOT_BYTES);
 	return NULL;
@@ -64,25 +65,15 @@ static uint8_t *map_code(struct cache *c, int fd)
 
 static int map_all(struct cache *c, struct err *err)
 {
-	int fd = memfd_create("ringer-code", MFD_CLOEXEC);
-	int rc = 0;
-
-	if (fd < 0 || ftruncate(fd, (off_t)c->bytes))
-		rc = err_set(err, ENOMEM, "the host gives no memory for translated code (%lu MiB)", c->bytes >> 20);
-	if (!rc) {
-		c->write = map(c->bytes, PROT_READ | PROT_WRITE, fd);
-		c->exec = map_code(c, fd);
-		c->meta = map(c->meta_bytes, PROT_READ | PROT_WRITE, -1);
-		c->by_id = map(c->max_blocks * sizeof(*c->by_id), PROT_READ | PROT_WRITE, -1);
-		if (!c->write || !c->meta || !c->by_id)
-			rc = err_set(err, ENOMEM, "the host gives no memory for translated code (%lu MiB)",
-				     c->bytes >> 20);
-		else if (!c->exec)
-			rc = err_set(err, EPERM, "the host does not allow executable memory (a security policy?)");
-	}
-	if (fd >= 0)
-		close(fd);
-	return rc;
+	c->write = map(c->bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE);
+	c->meta = map(c->meta_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE);
+	c->by_id = map(c->max_blocks * sizeof(*c->by_id), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE);
+	if (!c->write || !c->meta || !c->by_id)
+		return err_set(err, ENOMEM, "the host gives no memory for translated code (%lu MiB)", c->bytes >> 20);
+	c->exec = map_code(c);
+	if (!c->exec)
+		return err_set(err, EPERM, "the host does not allow executable memory (a security policy?)");
+	return 0;
 }
 
 static void unmap(void *p, uint64_t bytes)
@@ -119,7 +110,7 @@ static void init_slots(struct bt *bt)
 
 int cache_new(struct bt *bt, struct err *err)
 {
-	struct cache *c = map(sizeof(*c), PROT_READ | PROT_WRITE, -1);
+	struct cache *c = map(sizeof(*c), PROT_READ | PROT_WRITE, MAP_PRIVATE);
 	int rc;
 
 	if (!c)

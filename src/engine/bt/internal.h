@@ -51,6 +51,8 @@
 #ifndef RINGER_ENGINE_BT_INTERNAL_H
 #define RINGER_ENGINE_BT_INTERNAL_H
 
+#include <pthread.h>
+
 #include "cpu/engine.h"
 #include "cpu/system.h"
 #include "engine/bt/emit.h"
@@ -209,6 +211,8 @@ struct bt {
 	uint64_t probe_r11;
 	uint64_t enter_r10;        /* what R10 holds when a stub enters a block: for ENTRY_TABLE */
 	uint64_t refill_va, refill_arg; /* R10 and R11 during a stub's call */
+	uint64_t retried_va, retried_arg; /* what bt_refill() and bt_slow() answered last, and how often in a row */
+	unsigned retries;
 	uint64_t group_host[MAX_GROUPS];
 	struct jump jump[2 * JUMP_SLOTS]; /* two ways: what the first must give up goes to the second */
 	uint16_t slot_misses[SLOT_TABLES * SLOTS]; /* by probe: see cache_slot() */
@@ -230,6 +234,8 @@ struct bt {
 		uint8_t *buf;
 	} crossing;
 	struct vcpu *v;
+	pthread_t thread;          /* that runs, or ran last */
+	_Atomic bool drop_all;     /* another thread wrote to code: every block goes before the next runs */
 	struct interp *interp;
 	const struct engine_config *config;
 	struct cache *cache;

@@ -562,6 +562,16 @@ static bool probe_usable(const struct bt *bt, const struct probe *p, uint64_t va
 	       assist(bt, ASSIST_TLB);
 }
 
+/* Whatever keeps a probe failing that has been given its page, there is an end to it: the interpreter executes it. */
+static bool may_retry(struct bt *bt, uint64_t arg, uint64_t va)
+{
+	if (bt->retried_arg != arg || bt->retried_va != va)
+		bt->retries = 0;
+	bt->retried_arg = arg;
+	bt->retried_va = va;
+	return ++bt->retries < 100;
+}
+
 /*
  * What a failed probe mostly wants, with some guest registers still in the host's: the page from the TLB's second level.
  * Returns where to retry; 0: it takes more.
@@ -576,7 +586,7 @@ uint64_t bt_refill(struct vcpu *v, uint64_t arg, uint64_t va)
 	if (!probe_usable(bt, &p, va) || e->tag == (va & ~PAGE_MASK))
 		return 0;
 	bt->stat[STAT_SLOW]++;
-	return mmu_refill(&v->mmu, va, p.access, p.mode) ? p.retry : 0;
+	return mmu_refill(&v->mmu, va, p.access, p.mode) && may_retry(bt, arg, va) ? p.retry : 0;
 }
 
 /* Integer instructions: their operands have no alignment and no mask, so a failed walk is the guest's page fault. */
@@ -658,7 +668,7 @@ uint64_t bt_slow(struct vcpu *v, uint64_t arg, uint64_t va)
 			cache_kill(bt, p.b);
 			return dispatch(bt);
 		}
-		if (walk_for_probe(bt, &p, va))
+		if (walk_for_probe(bt, &p, va) && may_retry(bt, arg, va))
 			return resume(bt, p.retry);
 	}
 	if (!p.group && !bt->verify && !bt->config->stress.slow_memory && assist(bt, ASSIST_TLB)) {
@@ -773,6 +783,10 @@ static bool attend(struct bt *bt, enum run_exit *exit)
 	struct vcpu *v = bt->v;
 	bool stop = false;
 
+	if (bt->drop_all) {
+		bt->drop_all = false;
+		cache_drop_all(bt);
+	}
 	if (bt->failed) {
 		*exit = RUN_ERROR;
 		return false;
@@ -784,6 +798,8 @@ static bool attend(struct bt *bt, enum run_exit *exit)
 	if (!v->request && !v->pending_db && !v->halted && !v->wait_sipi)
 		return true;
 	v->poll = 0;
+	if (!assist(bt, ASSIST_INTERRUPT))
+		cpu_fpu_spill(v);
 	if (!cpu_take_pending(v, &stop)) {
 		*exit = RUN_SHUTDOWN;
 		return false;
@@ -836,6 +852,8 @@ static enum run_exit run_with_faults(struct bt *bt)
 			verify_faulted(bt, &e);
 		if (must_step(bt))
 			interp_faulted(bt->interp, &e);
+		if (!assist(bt, ASSIST_EXCEPTION))
+			cpu_fpu_spill(v);
 		if (!cpu_deliver(v, &e))
 			return RUN_SHUTDOWN;
 	}
@@ -847,6 +865,7 @@ static enum run_exit run(struct vcpu *v, uint64_t max_insns)
 	struct bt *bt = bt_of(v);
 	enum run_exit exit;
 
+	bt->thread = pthread_self();
 	bt->budget = max_insns ? max_insns : NO_BUDGET;
 	bt->single = max_insns || bt->config->stress.one_insn;
 	bt->flags_basis[0] = ~0ULL; /* single may have changed */
@@ -865,7 +884,13 @@ static void on_wrote(void *ctx, gpa_t gpa, uint64_t len)
 {
 	struct bt *bt = ctx;
 
-	cache_wrote(bt, gpa.v, len);
+	if (pthread_equal(pthread_self(), bt->thread)) {
+		cache_wrote(bt, gpa.v, len);
+		return;
+	}
+	bt->drop_all = true;
+	bt->v->request |= CPU_REQ_FLUSH;
+	bt->v->poll = 1;
 }
 
 static void vcpu_fini(struct vcpu *v)
