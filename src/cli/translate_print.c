@@ -119,11 +119,13 @@ static const struct kept_block *jump_target(const struct translate *t, const str
 	return NULL;
 }
 
-/* A jump back to the block's own beginning stays within it. */
+/* A jump back to one of the block's own entries, before its first instruction, stays within it. */
 static bool loops(const struct kept_block *k, const struct insn *insn, unsigned off)
 {
+	uint64_t to = off + insn->z.length + (uint64_t)insn->z.raw.imm[0].value.s;
+
 	return insn->z.raw.imm[0].is_relative && insn->z.meta.category == ZYDIS_CATEGORY_COND_BR &&
-	       off + insn->z.length + (uint64_t)insn->z.raw.imm[0].value.s < off;
+	       to < k->b.insn[0].host_off;
 }
 
 static void print_chains_of(struct translate *t, const struct insn_decoder *d, const struct kept_block *k)
