@@ -245,6 +245,20 @@ static enum kind stack_kind(const struct guest_insn *g)
 	}
 }
 
+/* Whether what it refers to by RIP, counted from a floating block's page, is beyond a displacement of 32 bits. */
+static bool too_far(const struct translation *t, const struct guest_insn *g)
+{
+	int64_t disp = 0;
+
+	if (!t->floats)
+		return false;
+	if (g->op.base == EA_RIP)
+		disp = g->op.disp;
+	else if (g->insn.op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE && g->insn.op[0].imm.is_relative)
+		disp = (int64_t)g->op.imm;
+	return disp > INT32_MAX - 2 * (int64_t)GUEST_PAGE_SIZE;
+}
+
 static enum kind classify(struct translation *t, struct guest_insn *g)
 {
 	const struct insn_info *info = insn_form_info(&g->insn);
@@ -253,6 +267,8 @@ static enum kind classify(struct translation *t, struct guest_insn *g)
 		return KIND_INTERP;
 	/* Never twice the same: not to be compared. */
 	if (t->bt->verify && (g->op.mnemonic == ZYDIS_MNEMONIC_RDRAND || g->op.mnemonic == ZYDIS_MNEMONIC_RDSEED))
+		return KIND_INTERP;
+	if (too_far(t, g))
 		return KIND_INTERP;
 	if (light_classify(t, g))
 		return KIND_LIGHT;

@@ -182,6 +182,18 @@ static uint64_t guest_data_pointer(const struct bt *bt, unsigned mode, const str
 }
 
 /*
+ * The guest's own FIP and FDP never get into the hardware: what comes back from there is then either 0, when no x87
+ * instruction has run since, or a host address. (A guest could otherwise try addresses, and see which are translated.)
+ */
+void fpu_hide_pointers(struct bt *bt, uint8_t *fx)
+{
+	memcpy(&bt->kept_fip, fx + FX_FIP, 8);
+	memcpy(&bt->kept_fdp, fx + FX_FDP, 8);
+	set_fx(fx, FX_FIP, 0, 8);
+	set_fx(fx, FX_FDP, 0, 8);
+}
+
+/*
  * The last x87 instruction ran as a copy in the cache: where the guest has it, and its operand, comes in place of host
  * addresses, which no guest must see. 0 where that is not known any more, as after eviction.
  */
@@ -198,8 +210,11 @@ void fpu_fix_pointers(struct bt *bt, uint8_t *fx)
 	memcpy(&ip, fx + FX_FIP, 8);
 	memcpy(&dp, fx + FX_FDP, 8);
 	memcpy(&fop, fx + FX_FOP, 2);
-	if (!cache_contains(bt, ip))
+	if (!cache_contains(bt, ip)) {
+		set_fx(fx, FX_FIP, bt->kept_fip, 8);
+		set_fx(fx, FX_FDP, bt->kept_fdp, 8);
 		return;
+	}
 	b = cache_block_at(bt, ip, &i);
 	if (b) {
 		mode = b->mode & MODE_MMU;
@@ -212,8 +227,11 @@ void fpu_fix_pointers(struct bt *bt, uint8_t *fx)
 			set_fx(fx, FX_FOP, guest.fop, 2);
 	}
 	set_fx(fx, FX_FIP, rip, 8);
-	if (is_guest_ram(mem, dp) || is_bounce(bt, dp))
-		set_fx(fx, FX_FDP, guest_data_pointer(bt, mode, &guest, dp), 8);
+	if (!dp)
+		dp = bt->kept_fdp;
+	else
+		dp = is_guest_ram(mem, dp) || is_bounce(bt, dp) ? guest_data_pointer(bt, mode, &guest, dp) : 0;
+	set_fx(fx, FX_FDP, dp, 8);
 }
 
 void fpu_spill(struct vcpu *v)
@@ -261,6 +279,7 @@ void fpu_load(struct bt *bt)
 	uint64_t any = 0;
 
 	memcpy(bt->xsave, v->fpu.fx, XSAVE_XMM);
+	fpu_hide_pointers(bt, bt->xsave);
 	asm volatile("stmxcsr %0" : "=m"(*(uint32_t *)(bt->xsave + 24))); /* the hardware's is the guest's */
 	for (unsigned i = 0; i < ARRAY_SIZE(parts); i++) {
 		if (!in_use(bt->xsave_mask, parts[i].component) ||

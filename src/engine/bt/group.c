@@ -66,7 +66,8 @@ static void advance(struct reg_state *s, const struct guest_insn *g)
 	for (unsigned r = 0; r < 16; r++) {
 		int64_t by;
 
-		if (!(g->gpr_written >> r & 1))
+		/* Of what C code executes, the decoder does not name every register that changes (CMPS, SCAS). */
+		if (!(g->gpr_written >> r & 1) && g->kind != KIND_LIGHT)
 			continue;
 		if (constant_change(g, r, &by) && s->delta[r] + by < MAX_DISP && s->delta[r] + by > -MAX_DISP) {
 			s->delta[r] += by;
@@ -166,6 +167,8 @@ static bool join(struct translation *t, struct group *g, struct access *a, unsig
 	int64_t lo = a->disp < g->lo ? a->disp : g->lo;
 	int64_t hi = a->disp + a->size > g->hi ? a->disp + a->size : g->hi;
 
+	if (lo - a->shift != (int32_t)(lo - a->shift) || lo - g->access.shift != (int32_t)(lo - g->access.shift))
+		return false;
 	if (hi - lo > MAX_HULL || (a->write && !g->access.write && jumped) || crosses_page(t, g, lo, hi))
 		return false;
 	g->several = true;

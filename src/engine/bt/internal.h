@@ -210,6 +210,7 @@ struct bt {
 	uint64_t temp;
 	uint64_t probe_r11;
 	uint64_t enter_r10;        /* what R10 holds when a stub enters a block: for ENTRY_TABLE */
+	uint64_t kept_fip, kept_fdp; /* see fpu_hide_pointers() */
 	uint64_t refill_va, refill_arg; /* R10 and R11 during a stub's call */
 	uint64_t retried_va, retried_arg; /* what bt_refill() and bt_slow() answered last, and how often in a row */
 	unsigned retries;
@@ -367,6 +368,8 @@ void fpu_spill(struct vcpu *v);
 void fpu_load(struct bt *bt);
 /* FIP, FDP and FOP of an FXSAVE64 image taken from the hardware, as the guest must see them. For light calls too. */
 void fpu_fix_pointers(struct bt *bt, uint8_t *fx);
+/* FIP and FDP of an image on its way to the hardware: kept here, zero there. */
+void fpu_hide_pointers(struct bt *bt, uint8_t *fx);
 
 /*
  * run.c: what stubs call, with all guest state in the vCPU. arg: block id in the upper half, and what translate.c

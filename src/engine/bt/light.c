@@ -158,7 +158,9 @@ bool light_is_call(const struct guest_insn *g)
 
 bool light_is_barrier(const struct guest_insn *g)
 {
-	return g->emulation == LIGHT_STAC || g->emulation == LIGHT_CLAC || g->emulation == LIGHT_CALL;
+	/* All but those that surely change neither mappings, modes, segment bases nor what is decoded as unchanged. */
+	return g->emulation != LIGHT_CLI && g->emulation != LIGHT_STI && g->emulation != LIGHT_CLD &&
+	       g->emulation != LIGHT_STD;
 }
 
 /* Out of line */

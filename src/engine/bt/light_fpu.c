@@ -117,6 +117,7 @@ static void light_fxrstor(struct vcpu *v, const struct cpu_op *op)
 		general(v, op);
 		return;
 	}
+	fpu_hide_pointers(bt_of(v), v->bounce);
 	asm volatile("fxrstor64 %0" : : "m"(*(uint8_t(*)[512])v->bounce));
 	cpu_next(v, op);
 }
@@ -169,6 +170,11 @@ static void light_xsave(struct vcpu *v, const struct cpu_op *op)
 	uint8_t *img;
 
 	if (!usable(v, op) || (lin & 63) || !components(v, &rfbm)) {
+		general(v, op);
+		return;
+	}
+	/* The hardware calls x87 unused, but the guest has pointers in it. */
+	if (rfbm & XCR0_X87 && !(xinuse() & XCR0_X87) && (bt_of(v)->kept_fip || bt_of(v)->kept_fdp)) {
 		general(v, op);
 		return;
 	}
@@ -230,6 +236,11 @@ static void light_xrstor(struct vcpu *v, const struct cpu_op *op)
 	if (!usable(v, op) || (lin & 63) || !components(v, &rfbm) || !fetch_image(v, lin, rfbm)) {
 		general(v, op);
 		return;
+	}
+	if (rfbm & XCR0_X87) {
+		if (!(get64(v->bounce + XSAVE_HEADER) & XCR0_X87))
+			memset(v->bounce, 0, 24); /* the initial state has none; the rest of it is not looked at */
+		fpu_hide_pointers(bt_of(v), v->bounce);
 	}
 	asm volatile("xrstor64 %0"
 		     :

@@ -302,6 +302,10 @@ static void emit_plain(struct translation *t)
 	emit_copy(e, g, -1, 0, g->uses_r10 && !both);
 	if (unlikely(t->bt->config->sabotage && t->bt->config->sabotage == g->op.mnemonic))
 		emit_rm(e, OP_LEA, 1, R_AX, R_AX, 1);
+	if (g->op.mnemonic == ZYDIS_MNEMONIC_FNINIT) { /* clears FIP and FDP: see fpu_hide_pointers() */
+		emit_mov_gi(e, 1, GB(kept_fip), 0);
+		emit_mov_gi(e, 1, GB(kept_fdp), 0);
+	}
 	if (g->writes_r10)
 		store_guest(e, both ? R_10 : R_11, R_10);
 	if (g->writes_r11)
