@@ -36,7 +36,10 @@ def stats(bench):
         errors = guest.errors.decode()
         check(errors.count("time of the virtual processors") == 2, f"not two tables: {errors}")
         for line in ("guest code", "devices", "idle", "peak memory", "first serial output"):
-            check(errors.count(f"  {line} ") == 2, f"no '{line}' in {errors}")
+            check(len(re.findall(rf"^  {line} +[0-9]", errors, re.MULTILINE)) == 2, f"no '{line}' in {errors}")
+        if bench.engine != "interp":
+            for line in ("blocks translated", "guest code translated", "translated code", "jumps chained"):
+                check(re.search(rf"^  {line} +[1-9]", errors, re.MULTILINE), f"no '{line}' in {errors}")
         idle = re.findall(r"^  idle +([0-9.]+) s", errors, re.MULTILINE)
         check(float(idle[1]) > 0, "a guest that sleeps is never idle")
 
@@ -58,6 +61,7 @@ def stats_json(bench):
             for figures in (json.loads(live[0])["stats"], json.loads(guest.text())["stats"]):
                 check(figures["first_output_seconds"] is not None, f"no first output in {figures}")
                 check({"guest_code", "devices", "idle"} <= set(figures["time"]), f"parts of the time: {figures}")
+                check(bench.engine == "interp" or figures["engine"]["blocks"] > 0, f"no blocks in {figures}")
                 check(figures["interrupts"] >= 0 and figures["peak_memory_bytes"] > 0, f"{figures}")
 
 
