@@ -24,6 +24,7 @@ USES = {
     "native_leave": "FNINIT after cpu_fpu_spill(), and MXCSR, which is the guest's from enter to leave",
     "native_enter": "MXCSR, which is the guest's from enter to leave",
     "records_fop": "while a vCPU is made: nothing is live",
+    "fpu_init": "the same, where it is inlined",
     "mxcsr_mask": "while a vCPU is made: nothing is live",
     "fpu_spill": "its purpose",
     "fpu_load": "its purpose",
