@@ -68,7 +68,7 @@ CALLS = {
     "bt/cache.c": {"err_set mmap* mprotect mremap munmap": BUILDING},
     "bt/copy.c": {"ZydisRegister*": TRANSLATING},
     "bt/fpu.c": {"mmap* munmap err_set": BUILDING},
-    "bt/run.c": {"err_set": BUILDING, "syscall": "run(), before anything is live"},
+    "bt/engine.c": {"err_set": BUILDING, "syscall": "run(), before anything is live"},
     "bt/verify.c": {"mmap* munmap err_set": BUILDING, "malloc free": TRANSLATING},
     "bt/verify_text.c": {"snprintf vsnprintf": SPILLED},
     "bt/translate.c": {"ZydisRegister*": TRANSLATING, "mmap* munmap err_set": BUILDING},

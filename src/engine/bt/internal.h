@@ -357,9 +357,6 @@ void stubs_make(struct bt *bt);
 uint64_t crossing_access(struct bt *bt, struct block *b, unsigned i, uint64_t va, unsigned size, bool write, unsigned mode);
 uint64_t bt_store_done(struct vcpu *v, uint64_t unused, uint64_t unused2);
 uint64_t bt_call_miss(struct vcpu *v, uint64_t arg, uint64_t unused);
-/* run.c, for crossing.c */
-uint64_t bt_resume(struct bt *bt, uint64_t host);
-uint64_t bt_dispatch_at(struct bt *bt, const struct block *b, unsigned i);
 
 /* fpu.c */
 int fpu_init(struct bt *bt, struct err *err) must_check;
@@ -410,5 +407,31 @@ enum string_result string_run(struct vcpu *v, uint32_t arg);
 uint8_t *light_span(struct vcpu *v, uint64_t lin, enum mmu_access access, uint64_t *len);
 /* A host fault at `code`: which guest registers are in the vCPU and not in the host's registers, a bit for each. */
 uint16_t string_fault(const uint8_t *code);
+
+/*
+ * run.c, for the others here. dispatch: where to go on for RIP, with the guest's status flags in vcpu.status; dispatch_to()
+ * also says which block (NULL: none, leave), takes more mode flags, and by_table enters it as the jump table does. resume:
+ * what must hold before translated code goes on at host. interpret: one instruction. run_with_faults: all of run() but
+ * its beginning and end. on_host_fault: interp.h's hook.
+ */
+#define NO_BUDGET (~0ULL)
+void bt_set_rip(struct vcpu *v, const struct block *b, unsigned guest_off);
+uint64_t bt_resume(struct bt *bt, uint64_t host);
+uint64_t bt_dispatch_to(struct bt *bt, struct block **found, uint32_t extra_mode, bool by_table);
+uint64_t bt_dispatch(struct bt *bt);
+uint64_t bt_dispatch_at(struct bt *bt, const struct block *b, unsigned i);
+void bt_interpret(struct bt *bt);
+enum run_exit bt_run_with_faults(struct bt *bt);
+bool bt_on_host_fault(void *ctx, int sig, siginfo_t *info, void *ucontext);
+
+static inline struct block *bt_block_of(struct bt *bt, uint64_t arg)
+{
+	return cache_block(bt, (uint32_t)(arg >> 32));
+}
+
+static inline void bt_set_bit(uint8_t *bits, unsigned i)
+{
+	bits[i / 8] |= (uint8_t)(1u << i % 8);
+}
 
 #endif

@@ -173,6 +173,22 @@ uint32_t emit_lookup(struct translation *t);
 uint32_t field_of(const struct translation *t, uint32_t field);
 
 /*
+ * flow.c. Targets are offsets from the block's first byte. leave_page: with the flags in memory. second_ways: of lookups,
+ * out of line, before what a miss goes to. operand_access: of an operand of 8 bytes that is read by itself.
+ */
+int64_t page_offset(const struct translation *t, int64_t add); /* of the block's first byte + add, from its page */
+int64_t branch_target(const struct guest_insn *g);
+void emit_leave_page(struct translation *t, int64_t target_off);
+void emit_second_ways(struct translation *t);
+struct access operand_access(const struct guest_insn *g);
+void emit_call(struct translation *t);
+void emit_call_indirect(struct translation *t);
+void emit_ret(struct translation *t);
+void emit_jmp_indirect(struct translation *t);
+void emit_jcc_insn(struct translation *t);
+void emit_loop(struct translation *t);
+
+/*
  * light.c: sensitive instructions that need not leave translated code for the interpreter. Whether this one is, with its
  * assist on; and its code. When it ends the block it leaves by itself.
  */

@@ -1,0 +1,282 @@
+/* Control flow: direct jumps that are chained, lookups in the jump table, calls, returns, conditional jumps. */
+#include "engine/bt/translate.h"
+
+#define PAGE_MASK 0xfffULL
+
+/* Leads to the stub of a direct jump that is not chained yet. Returns the exit's index. */
+static unsigned add_exit(struct translation *t, int64_t target_off, bool in_page)
+{
+	struct block_exit *x = &t->draft.exit[t->draft.b.n_exits];
+
+	/* Linear address, or for user blocks the offset from the page. */
+	x->va = t->floats ? (uint64_t)page_offset(t, target_off) : t->va + (uint64_t)target_off;
+	x->in_page = in_page;
+	x->lookup = false;
+	x->insn = (uint8_t)t->i;
+	x->entry = t->flags == FLAGS_MEMORY ? ENTRY_FLAGS : ENTRY_BODY;
+	return t->draft.b.n_exits++;
+}
+
+static bool target_in_page(const struct translation *t, int64_t target_off)
+{
+	int64_t off = page_offset(t, target_off);
+
+	return off >= 0 && off < (int64_t)GUEST_PAGE_SIZE;
+}
+
+/* The jump-table probe. R10: linear address. Destroys R11 and flags; goes on with R10 + key, R11 = index / 8. */
+uint32_t emit_lookup(struct translation *t)
+{
+	struct emitter *e = &t->draft.e;
+
+	emit_rr(e, OP_MOVZX16, 0, R_11, R_10);
+	emit_rr(e, OP_ADD_RM, 0, R_11, R_11);
+	emit_rg(e, OP_ADD_RM, 1, R_10, GB(key) + t->mmu_mode * 8);
+	emit_rgi(e, OP_CMP_RM, 1, R_10, R_11, GB(jump) + offsetof(struct jump, key));
+	if (t->n_lookups == ARRAY_SIZE(t->lookup)) {
+		e->p = e->end;
+		return 0;
+	}
+	t->lookup[t->n_lookups].first = emit_jcc(e, CC_NE);
+	t->lookup[t->n_lookups].found = emit_at(e);
+	return LOOKUP_FIELD | t->n_lookups++;
+}
+
+/* Out of line, what the first way does not have may be in the second: then the lookup goes on with R11 there. */
+void emit_second_ways(struct translation *t)
+{
+	struct emitter *e = &t->draft.e;
+
+	for (unsigned i = 0; i < t->n_lookups; i++) {
+		struct lookup *l = &t->lookup[i];
+
+		emit_patch(e, l->first, emit_at(e));
+		emit_alu_ri(e, ALU_ADD, 0, R_11, JUMP_SLOTS * sizeof(struct jump) / 8);
+		emit_rgi(e, OP_CMP_RM, 1, R_10, R_11, GB(jump) + offsetof(struct jump, key));
+		emit_patch(e, emit_jcc(e, CC_E), l->found);
+		l->missed = emit_jmp(e);
+	}
+}
+
+/* The jump that a field stands for: emit_lookup()'s are made by emit_second_ways(). */
+uint32_t field_of(const struct translation *t, uint32_t field)
+{
+	return field & LOOKUP_FIELD ? t->lookup[field & ~LOOKUP_FIELD].missed : field;
+}
+
+/* Out of line, or at the block's end: leaves for target_off with the flags in memory. */
+void emit_leave_page(struct translation *t, int64_t target_off)
+{
+	struct emitter *e = &t->draft.e;
+	unsigned x;
+	uint32_t miss;
+
+	flags_to_memory(t);
+	t->flags = FLAGS_MEMORY;
+	x = add_exit(t, target_off, false);
+	if (!t->user && !t->straddles) {
+		t->draft.exit[x].field = emit_jmp(e);
+		return;
+	}
+	emit_code_address(t, R_10, target_off);
+	if (!assist(t->bt, ASSIST_LOOKUP) || t->mode & MODE_SINGLE) {
+		t->draft.exit[x].field = emit_jmp(e);
+		return;
+	}
+	miss = emit_lookup(t);
+	emit_jmp_gi(e, R_11, GB(jump) + offsetof(struct jump, host));
+	t->draft.exit[x].field = miss;
+	t->draft.exit[x].lookup = true;
+}
+
+/* An unconditional direct jump. */
+void emit_direct(struct translation *t, int64_t target_off)
+{
+	if (target_in_page(t, target_off)) {
+		unsigned x = add_exit(t, target_off, true);
+
+		t->draft.exit[x].field = emit_jmp(&t->draft.e);
+	} else {
+		emit_leave_page(t, target_off);
+	}
+}
+
+/* The 8-byte memory operand of PUSH, JMP or CALL, by itself. */
+struct access operand_access(const struct guest_insn *g)
+{
+	struct access a = {.used = true, .base = g->op.base, .index = g->op.index, .scale = g->op.scale,
+			   .seg = g->op.seg >= S_FS ? g->op.seg : S_SS, .addr_size = g->op.addr_size, .size = 8,
+			   .disp = g->op.disp};
+
+	if (a.base == EA_RIP)
+		a.disp += g->off;
+	return a;
+}
+
+/* Stores the return address at [R10 + disp] and moves RSP. */
+static void emit_push_return(struct translation *t, int32_t disp)
+{
+	struct guest_insn *g = &t->insn[t->i];
+	struct emitter *e = &t->draft.e;
+	uint64_t ret = t->va + g->off + g->op.len;
+
+	if (!t->floats && (int64_t)ret == (int32_t)ret) {
+		emit_rex_op(e, 0xc7, 1, 0, 0, R_10);
+		emit_mem(e, 0, R_10, disp);
+		emit32(e, (uint32_t)ret);
+	} else {
+		emit_code_address(t, R_11, g->off + g->op.len);
+		emit_rm(e, OP_MOV_MR, 1, R_11, R_10, disp);
+	}
+	emit_rm(e, OP_LEA, 1, R_SP, R_SP, -8);
+}
+
+int64_t branch_target(const struct guest_insn *g)
+{
+	return (int64_t)(g->off + g->op.len + g->op.imm);
+}
+
+void emit_call(struct translation *t)
+{
+	struct guest_insn *g = &t->insn[t->i];
+
+	int32_t disp = emit_access(t);
+
+	flags_to_memory(t);
+	t->flags = FLAGS_MEMORY;
+	emit_push_return(t, disp);
+	emit_direct(t, branch_target(g));
+}
+
+/* R10 = where an indirect jump or call goes. */
+static void emit_target(struct translation *t)
+{
+	struct guest_insn *g = &t->insn[t->i];
+	struct emitter *e = &t->draft.e;
+	struct access a = operand_access(g);
+
+	t->holds = 0;
+	clobber_flags(t, true);
+	t->retry = emit_at(e);
+	if (!(g->op.flags & OP_MEM)) {
+		if (g->op.rm == R_10 || g->op.rm == R_11)
+			load_guest(e, R_10, g->op.rm);
+		else
+			emit_mov(e, R_10, g->op.rm);
+		return;
+	}
+	emit_single(t, &a);
+	emit_rm(e, OP_MOV_RM, 1, R_10, R_10, 0);
+}
+
+static bool looks_up(const struct translation *t)
+{
+	return assist(t->bt, ASSIST_LOOKUP) && !(t->mode & MODE_SINGLE);
+}
+
+/* A miss: the interpreter executes the jump, and the dispatcher fills the table in. */
+static void miss_site(struct translation *t, uint32_t field)
+{
+	t->draft.miss_field = field;
+	t->draft.miss = true;
+}
+
+void emit_jmp_indirect(struct translation *t)
+{
+	struct emitter *e = &t->draft.e;
+
+	if (!looks_up(t)) {
+		emit_interp(t);
+		return;
+	}
+	emit_target(t);
+	miss_site(t, emit_lookup(t));
+	emit_jmp_gi(e, R_11, GB(jump) + offsetof(struct jump, host));
+}
+
+/*
+ * The return address is pushed first, since the lookup needs both scratch registers; bt_call_miss() takes it back before
+ * the interpreter executes the call.
+ */
+void emit_call_indirect(struct translation *t)
+{
+	struct emitter *e = &t->draft.e;
+
+	if (!looks_up(t)) {
+		emit_interp(t);
+		return;
+	}
+	emit_target(t);
+	if (t->floats) /* the return address takes R11 */
+		emit_rg(e, OP_MOV_MR, 1, R_10, GB(temp));
+	else
+		emit_mov(e, R_11, R_10);
+	emit_stack_probe(t, -8, true, !t->floats);
+	emit_push_return(t, 0);
+	if (t->floats)
+		emit_rg(e, OP_MOV_RM, 1, R_10, GB(temp));
+	else
+		emit_mov(e, R_10, R_11);
+	miss_site(t, emit_lookup(t));
+	emit_jmp_gi(e, R_11, GB(jump) + offsetof(struct jump, host));
+}
+
+void emit_ret(struct translation *t)
+{
+	struct guest_insn *g = &t->insn[t->i];
+	struct emitter *e = &t->draft.e;
+	int32_t disp;
+
+	if (!looks_up(t)) {
+		emit_interp(t);
+		return;
+	}
+	disp = emit_access(t);
+	flags_to_memory(t);
+	t->flags = FLAGS_MEMORY;
+	emit_rm(e, OP_MOV_RM, 1, R_10, R_10, disp);
+	miss_site(t, emit_lookup(t));
+	emit_rm(e, OP_LEA, 1, R_SP, R_SP, 8 + (int32_t)(g->op.imm & 0xffff));
+	emit_jmp_gi(e, R_11, GB(jump) + offsetof(struct jump, host));
+}
+
+/* Conditional jumps out of line: the exit leaves the page, and does it there. */
+static void side_exit(struct translation *t, uint32_t field, int64_t target)
+{
+	struct draft *d = &t->draft;
+
+	if (target_in_page(t, target)) {
+		unsigned x = add_exit(t, target, true);
+
+		d->exit[x].field = field;
+		return;
+	}
+	d->far[d->n_far].field = field;
+	d->far[d->n_far].target = target;
+	d->far[d->n_far].insn = t->i;
+	d->far[d->n_far++].flags = t->flags;
+}
+
+void emit_jcc_insn(struct translation *t)
+{
+	struct guest_insn *g = &t->insn[t->i];
+
+	flags_to_host(t);
+	side_exit(t, emit_jcc(&t->draft.e, g->op.opcode & 0xf), branch_target(g));
+}
+
+/* JRCXZ and LOOP: kept as they are, around a jump that reaches farther. */
+void emit_loop(struct translation *t)
+{
+	struct guest_insn *g = &t->insn[t->i];
+	struct emitter *e = &t->draft.e;
+
+	flags_to_host(t);
+	if (g->op.addr_size == 4)
+		emit8(e, 0x67);
+	emit8(e, g->op.opcode);
+	emit8(e, 2);
+	emit8(e, 0xeb); /* not taken: over the jump */
+	emit8(e, 5);
+	side_exit(t, emit_jmp(e), branch_target(g));
+}
