@@ -28,14 +28,15 @@
  * Blocks are keyed by guest-physical address, mode flags (struct bt.flags), and for the supervisor and for programs
  * linked at fixed addresses (below 2 GiB) also by linear address. Other user blocks *float*: they run at any linear
  * address, bt.page_va says at which page they are now, so shared libraries are translated once. A block never leaves
- * its page; an instruction that crosses into the next page is left to the interpreter. Conditional jumps within a
- * block are side exits.
+ * its page; an instruction that runs into the next page is a block of its own, found by both pages. Conditional jumps
+ * within a block are side exits.
  *
  * Entries of a block:   table:  set bt.page_va, if it floats            from the jump table, with R10 = address + key
  *                       poll:   leave if vcpu.poll is set         from backward ones, flags in memory
- *                       flags:  load flags, if the block needs them     from forward calls
- *                       body:                                     from forward jumps in the page
+ *                       flags:  load flags, if an instruction reads them     from forward calls
+ *                       body:                                     from forward jumps in the page, flags in the host's
  *                       back:   save flags, go to poll            from backward jumps in the page
+ * Where flags only pass by a block, its body has them in memory, and the entry named body saves them first.
  *
  * Jump table. Indirect jumps, and direct ones that leave the page, look their target up in bt.jump by linear address
  * plus a key that stands for the code space (mmu.h) and mode flags; changed mappings get a new key.
