@@ -127,4 +127,21 @@ void guest_main(void)
 	row("rdfsbase",
 	    CODE("lea rsi,[rdi+8]; wrfsbase rsi; mov rbx,[rdi]; rdfsbase rdi; mov rax,[rdi]"),
 	    .env = K64, .di = (word)a, .vec = DONE, .check_ax = true, .want_ax = 0x12);
+
+	/* The target lies where the call pushes; a call that faults stores nothing. */
+	for (int k = 0; k < 3; k++) {
+		row("call [rsp-8]",
+		    CODE("lea rcx, [rip+1f]; mov [rsp-8], rcx; xor eax,eax; call [rsp-8]; jmp 2f;"
+			 "1: mov eax, 7; ret; 2: add eax, 1"),
+		    .env = K64, .vec = DONE, .check_ax = true, .want_ax = 8);
+		row("call [rsp-8] U",
+		    CODE("lea rcx, [rip+1f]; mov [rsp-8], rcx; xor eax,eax; call [rsp-8]; jmp 2f;"
+			 "1: mov eax, 7; ret; 2: add eax, 1"),
+		    .env = U64, .vec = DONE, .check_ax = true, .want_ax = 8);
+	}
+	a[0] = 0x1234;
+	row("call noncanonical",
+	    CODE("mov rbx, rsp; mov rsp, rdi; mov rax, 0x8000000000000000; call rax"), .env = K64,
+	    .di = (word)a + 8, .vec = GP, .off = 16);
+	check_eq("nothing stored", a[0], 0x1234);
 }

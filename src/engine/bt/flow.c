@@ -194,10 +194,7 @@ void emit_jmp_indirect(struct translation *t)
 	emit_jmp_gi(e, R_11, GB(jump) + offsetof(struct jump, host));
 }
 
-/*
- * The return address is pushed first, since the lookup needs both scratch registers; bt_call_miss() takes it back before
- * the interpreter executes the call.
- */
+/* The lookup comes first: on a miss nothing has changed, and the interpreter executes the call from its beginning. */
 void emit_call_indirect(struct translation *t)
 {
 	struct emitter *e = &t->draft.e;
@@ -207,18 +204,16 @@ void emit_call_indirect(struct translation *t)
 		return;
 	}
 	emit_target(t);
-	if (t->floats) /* the return address takes R11 */
-		emit_rg(e, OP_MOV_MR, 1, R_10, GB(temp));
-	else
-		emit_mov(e, R_11, R_10);
-	emit_stack_probe(t, -8, true, !t->floats);
-	emit_push_return(t, 0);
-	if (t->floats)
-		emit_rg(e, OP_MOV_RM, 1, R_10, GB(temp));
-	else
-		emit_mov(e, R_10, R_11);
 	miss_site(t, emit_lookup(t));
-	emit_jmp_gi(e, R_11, GB(jump) + offsetof(struct jump, host));
+	emit_rgi(e, OP_MOV_RM, 1, R_11, R_11, GB(jump) + offsetof(struct jump, host));
+	emit_rg(e, OP_MOV_MR, 1, R_11, GB(target));
+	if (t->user) /* the target may float: see ENTRY_TABLE */
+		emit_rg(e, OP_MOV_MR, 1, R_10, GB(temp));
+	emit_stack_probe(t, -8, true, false);
+	emit_push_return(t, 0);
+	if (t->user)
+		emit_rg(e, OP_MOV_RM, 1, R_10, GB(temp));
+	emit_jmp_g(e, GB(target));
 }
 
 void emit_ret(struct translation *t)

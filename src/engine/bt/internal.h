@@ -255,7 +255,7 @@ struct bt {
 	uint16_t last_key;
 	/* Host addresses of stubs, in the cache's first bytes. */
 	uint64_t stub_judge;
-	uint64_t stub_store_done, stub_store_done_flags, stub_call_miss;
+	uint64_t stub_store_done, stub_store_done_flags;
 	uint64_t stub_enter, stub_leave, stub_link, stub_poll, stub_slow;
 	uint64_t stub_interp, stub_light, stub_fault, stub_link_memory, stub_string;
 	uint32_t fault_block;      /* of a host fault, and its instruction */
@@ -357,7 +357,6 @@ void stubs_make(struct bt *bt);
 #define COPY_SLOT_BYTES 128u
 uint64_t crossing_access(struct bt *bt, struct block *b, unsigned i, uint64_t va, unsigned size, bool write, unsigned mode);
 uint64_t bt_store_done(struct vcpu *v, uint64_t unused, uint64_t unused2);
-uint64_t bt_call_miss(struct vcpu *v, uint64_t arg, uint64_t unused);
 
 /* fpu.c */
 int fpu_init(struct bt *bt, struct err *err) must_check;

@@ -56,9 +56,10 @@ static void update_flags(struct bt *bt)
 	bt->mode_flags = control_flags(v) | (bt->single ? MODE_SINGLE : 0);
 }
 
-/* A key for jump-table entries of this code space and these flags. */
-static void new_key(struct bt *bt, unsigned mmu_mode, uint64_t space)
+/* A key for jump-table entries of this code space and these flags; true: all keys had been given out, and are void. */
+static bool new_key(struct bt *bt, unsigned mmu_mode, uint64_t space)
 {
+	bool wrapped = false;
 	struct key_slot *s = &bt->keys[(space * 3 + mmu_mode + bt->mode_flags) % KEY_SLOTS];
 
 	if (s->space != space || s->mmu_mode != mmu_mode || s->flags != bt->mode_flags || !s->key) {
@@ -70,6 +71,7 @@ static void new_key(struct bt *bt, unsigned mmu_mode, uint64_t space)
 			memset(bt->key, 0, sizeof(bt->key));
 			memset(bt->space_of_key, 0xff, sizeof(bt->space_of_key));
 			bt->last_key = 1;
+			wrapped = true;
 		}
 		*s = (struct key_slot){.space = space, .flags = bt->mode_flags, .mmu_mode = (uint8_t)mmu_mode,
 				       .key = bt->last_key};
@@ -78,6 +80,7 @@ static void new_key(struct bt *bt, unsigned mmu_mode, uint64_t space)
 	bt->key[mmu_mode] = s->key;
 	bt->space_of_key[mmu_mode] = space;
 	bt->flags_of_key[mmu_mode] = bt->mode_flags;
+	return wrapped;
 }
 
 /* Before translated code runs: the keys of all modes, since it changes modes by itself. */
@@ -92,8 +95,10 @@ static void update_keys(struct bt *bt)
 	for (unsigned mode = 0; mode < MMU_MODES; mode++) {
 		uint64_t space = m->code_space[mode != MMU_USER];
 
-		while (unlikely(bt->space_of_key[mode] != space || bt->flags_of_key[mode] != bt->mode_flags))
-			new_key(bt, mode, space);
+		if (likely(bt->space_of_key[mode] == space && bt->flags_of_key[mode] == bt->mode_flags))
+			continue;
+		if (new_key(bt, mode, space))
+			mode = ~0u; /* the others' have gone: from the first again */
 	}
 }
 
@@ -510,20 +515,6 @@ uint64_t bt_verify_jump(struct vcpu *v, uint64_t unused, uint64_t va_key)
 	(void)unused;
 	verify_jumped(bt, va_key - bt->key[v->mmu_mode]);
 	return dispatch_jump(bt);
-}
-
-/* An indirect call that has pushed its return address, and whose target is not in the table. arg: instruction */
-uint64_t bt_call_miss(struct vcpu *v, uint64_t arg, uint64_t va_key)
-{
-	struct bt *bt = bt_of(v);
-
-	if (unlikely(bt->verify)) {
-		if (canonical(va_key - bt->key[v->mmu_mode]))
-			return bt_verify_jump(v, arg, va_key);
-		verify_abandon(bt);
-	}
-	v->gpr[R_SP] += 8;
-	return bt_interp(v, arg, va_key);
 }
 
 uint64_t bt_dispatch_at(struct bt *bt, const struct block *b, unsigned i)

@@ -143,6 +143,5 @@ void stubs_make(struct bt *bt)
 	bt->stub_judge = make_call(bt, &e, bt_judge, true, false);
 	bt->stub_store_done = make_call(bt, &e, bt_store_done, true, false);
 	bt->stub_store_done_flags = make_call(bt, &e, bt_store_done, true, true);
-	bt->stub_call_miss = make_call(bt, &e, bt_call_miss, true, false);
 	bt->stub_fault = make_call(bt, &e, bt_host_fault, false, false);
 }

@@ -488,8 +488,7 @@ static void emit_stubs(struct translation *t, uint32_t poll)
 	emit_light_sites(t);
 	if (d->miss) {
 		emit_patch(e, field_of(t, d->miss_field), emit_at(e));
-		emit_stub_call(t, t->insn[t->n - 1].kind == KIND_CALL_INDIRECT ? bt->stub_call_miss : bt->stub_interp,
-			       t->n - 1);
+		emit_stub_call(t, bt->stub_interp, t->n - 1);
 	}
 	for (unsigned i = 0; i < d->b.n_exits; i++) {
 		struct block_exit *x = &d->exit[i];
