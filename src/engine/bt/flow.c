@@ -198,6 +198,7 @@ void emit_jmp_indirect(struct translation *t)
 void emit_call_indirect(struct translation *t)
 {
 	struct emitter *e = &t->draft.e;
+	bool wants_r10 = t->user || t->bt->verify;
 
 	if (!looks_up(t)) {
 		emit_interp(t);
@@ -207,11 +208,11 @@ void emit_call_indirect(struct translation *t)
 	miss_site(t, emit_lookup(t));
 	emit_rgi(e, OP_MOV_RM, 1, R_11, R_11, GB(jump) + offsetof(struct jump, host));
 	emit_rg(e, OP_MOV_MR, 1, R_11, GB(target));
-	if (t->user) /* the target may float: see ENTRY_TABLE */
+	if (wants_r10) /* the target may float (ENTRY_TABLE), or it is verified */
 		emit_rg(e, OP_MOV_MR, 1, R_10, GB(temp));
 	emit_stack_probe(t, -8, true, false);
 	emit_push_return(t, 0);
-	if (t->user)
+	if (wants_r10)
 		emit_rg(e, OP_MOV_RM, 1, R_10, GB(temp));
 	emit_jmp_g(e, GB(target));
 }
