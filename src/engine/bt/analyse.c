@@ -202,7 +202,7 @@ static enum kind control_kind(const struct translation *t, const struct guest_in
 	const struct cpu_op *op = &g->op;
 	bool direct = g->insn.op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
 
-	if (!is_near(g))
+	if (!is_near(g) || (op->flags & OP_MEM && op->base == EA_RIP && op->addr_size != 8))
 		return KIND_INTERP;
 	/* To where no code can be the jump itself faults. (Blocks near there do not float.) */
 	if (direct && !t->floats && !canonical(t->va + g->off + op->len + op->imm))

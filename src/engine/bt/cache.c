@@ -387,6 +387,8 @@ static void free_remove(struct cache *c, struct block *b)
 
 void cache_kill(struct bt *bt, struct block *b)
 {
+	if (b->dead)
+		return;
 	detach(bt, b);
 	forget_jumps(bt, b);
 	b->dead = true;

@@ -258,7 +258,10 @@ static void emit_sti(struct translation *t)
 {
 	struct emitter *e = &t->draft.e;
 
-	/* No interrupt between STI and the next instruction: there is no poll, unless the block ends here. */
+	/*
+	 * No interrupt between STI and the next instruction: there is no poll, unless the block ends here; and the
+	 * dispatcher, where the next one's probe may get to, is told.
+	 */
 	if (t->i == t->n - 1) {
 		flags_to_memory(t);
 		interp_site(t, emit_jmp(e));
@@ -268,6 +271,9 @@ static void emit_sti(struct translation *t)
 	emit_alu_g8(e, ALU_CMP, 0, G(request), 0);
 	interp_if(t, CC_NE);
 	emit_alu_g32(e, ALU_OR, 0, G(sys_flags), FLAG_IF);
+	emit_code_address(t, R_11, t->insn[t->i].off + t->insn[t->i].op.len);
+	emit_rg(e, OP_MOV_MR, 1, R_11, G(inhibit_rip));
+	emit_mov_g8(e, G(inhibit_debug), 0);
 }
 
 static void emit_ac(struct translation *t, bool set)

@@ -250,7 +250,7 @@ static struct block *find_block(struct bt *bt, uint32_t extra_mode)
 	b = cache_find(bt, gpa, va, mode);
 	if (b && unlikely(b->gpa2 != NO_PAGE))
 		b = cache_find_crossing(bt, gpa, next_page(v), va, mode);
-	if (likely(b) && likely(!b->writable || still_writable(v)))
+	if (likely(b) && likely(b->writable == still_writable(v)))
 		return b;
 	if (b)
 		cache_kill(bt, b);

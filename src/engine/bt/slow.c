@@ -83,7 +83,7 @@ static bool is_plain(struct bt *bt, const struct probe *p)
 	unsigned off = p->b->insn[p->insn].guest_off, len = p->b->insn[p->insn + 1].guest_off - off;
 	const uint8_t *c = guest_ptr(bt->v->mem, GPA(p->b->gpa + off), len), *end = c + len;
 
-	if (!c)
+	if (!c || p->b->gpa2 != NO_PAGE)
 		return false;
 	while (c < end && ((*c & 0xfc) == 0x64 || *c == 0xf0 || *c == 0xf2 || *c == 0xf3 || (*c & 0xe7) == 0x26 ||
 			   (*c & 0xf0) == 0x40)) /* legacy prefixes and REX */
