@@ -65,7 +65,7 @@ FORMATTING = "called by no engine"
 # LIBRARY/FILE: {symbols: reason}; a name that ends in * is a prefix.
 CALLS = {
     "bt/analyse.c": {"ZydisRegister*": TRANSLATING},
-    "bt/cache.c": {"err_set mmap* mprotect mremap munmap": BUILDING},
+    "bt/cache.c": {"err_set madvise mmap* mprotect mremap munmap": BUILDING},
     "bt/copy.c": {"ZydisRegister*": TRANSLATING},
     "bt/fpu.c": {"mmap* munmap err_set": BUILDING},
     "bt/engine.c": {"err_set": BUILDING, "syscall": "run(), before anything is live"},

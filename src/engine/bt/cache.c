@@ -18,6 +18,10 @@
 #define STUB_ROOM KIB(16)
 #define CODE_ALIGN 64u
 #define META_SHARE 2u      /* bytes of code for each byte of struct block and its like */
+#ifndef MADV_POPULATE_READ /* Linux 5.14 */
+#define MADV_POPULATE_READ 22
+#define MADV_POPULATE_WRITE 23
+#endif
 #define FREE_CLASSES 64u   /* of CODE_ALIGN bytes */
 
 struct segment_use {
@@ -470,6 +474,16 @@ static uint32_t new_id(struct cache *c)
 	return 0;
 }
 
+/* All of a segment's pages at once, for a fraction of what faults would cost; a host that cannot just takes the faults. */
+static void populate(struct cache *c, uint32_t s)
+{
+	uint64_t code = (uint64_t)s * c->segment_bytes, meta = (uint64_t)s * c->segment_meta;
+
+	(void)madvise(c->write + code, c->segment_bytes, MADV_POPULATE_WRITE);
+	(void)madvise(c->exec + code, c->segment_bytes, MADV_POPULATE_READ);
+	(void)madvise(c->meta + meta, c->segment_meta, MADV_POPULATE_WRITE);
+}
+
 /* A dead block of just this size */
 static struct block *reuse(struct cache *c, uint32_t code_room, uint32_t meta_room)
 {
@@ -501,6 +515,7 @@ static struct block *allocate(struct bt *bt, uint32_t code_room, uint32_t meta_r
 	if (u->code + code_room > c->segment_bytes || u->meta + meta_room > c->segment_meta) {
 		s = c->current = (c->current + 1) % SEGMENTS;
 		evict_segment(bt, s);
+		populate(c, s);
 		u = &c->use[s];
 		if (u->code + code_room > c->segment_bytes || u->meta + meta_room > c->segment_meta)
 			return NULL;
