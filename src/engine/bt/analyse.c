@@ -28,6 +28,18 @@ static bool defines_undefined_flags(ZydisMnemonic m)
 	case ZYDIS_MNEMONIC_IMUL:
 	case ZYDIS_MNEMONIC_MUL:
 	case ZYDIS_MNEMONIC_ANDN:
+	case ZYDIS_MNEMONIC_SHL:
+	case ZYDIS_MNEMONIC_SHR:
+	case ZYDIS_MNEMONIC_SAR:
+	case ZYDIS_MNEMONIC_SHLD:
+	case ZYDIS_MNEMONIC_SHRD:
+	case ZYDIS_MNEMONIC_LZCNT:
+	case ZYDIS_MNEMONIC_TZCNT:
+	case ZYDIS_MNEMONIC_BLSR:
+	case ZYDIS_MNEMONIC_BLSI:
+	case ZYDIS_MNEMONIC_BLSMSK:
+	case ZYDIS_MNEMONIC_BZHI:
+	case ZYDIS_MNEMONIC_BEXTR:
 		return true;
 	default:
 		return false;

@@ -29,8 +29,8 @@ static void jmp_stub(struct translation *t, uint64_t stub)
 /* Flags */
 
 /*
- * AH and OF go to memory by themselves: to put them together in AX first would cost a merge, for which the CPU issues
- * nothing else. (A load of both soon after cannot be forwarded, but is rare.)
+ * AH and OF go to memory each by itself, and come back so: to put them together in AX first would cost a merge, for which
+ * the CPU issues nothing else, and a load of both at once could not be forwarded from the two stores.
  */
 void save_flags(struct emitter *e)
 {
@@ -46,7 +46,9 @@ void save_flags(struct emitter *e)
 void load_flags(struct emitter *e)
 {
 	emit_mov(e, R_11, R_AX);
-	emit_rg(e, OP_MOVZX16, 0, R_AX, G(status));
+	emit_rg(e, OP_MOVZX8, 0, R_AX, G(status));
+	emit8(e, 0x65), emit8(e, 0x8a), emit8(e, 0x24), emit8(e, 0x25);
+	emit32(e, G(status) + 1);       /* mov ah, gs:[status + 1] */
 	emit8(e, 0x04), emit8(e, 0x7f); /* add al, 7f: OF from bit 0 */
 	emit8(e, 0x9e);                 /* sahf */
 	emit_mov(e, R_AX, R_11);
