@@ -332,18 +332,24 @@ static void unchain(struct cache *c, struct block *b, unsigned exit)
 	patch(c, b, x, b->code + x->stub);
 }
 
-/* The jump table has a block under any of the linear addresses that it ran at: the low 12 bits are known. */
-static void forget_jumps(struct bt *bt, const struct block *b)
+static void forget_jump(struct bt *bt, const struct block *b, unsigned slot)
 {
 	uint64_t from = cache_exec(bt, b->code), to = from + b->code_len;
 
-	for (unsigned i = 0; i < JUMP_SLOTS / GUEST_PAGE_SIZE; i++) {
-		unsigned slot = (unsigned)(i * GUEST_PAGE_SIZE + (b->gpa & 0xfff));
+	for (unsigned way = 0; way < 2; way++, slot += JUMP_SLOTS)
+		if (bt->jump[slot].host >= from && bt->jump[slot].host < to)
+			jump_clear(bt, slot);
+}
 
-		for (unsigned way = 0; way < 2; way++, slot += JUMP_SLOTS)
-			if (bt->jump[slot].host >= from && bt->jump[slot].host < to)
-				jump_clear(bt, slot);
+/* A floating block is in the jump table under any of the linear addresses that it ran at: the low 12 bits are known. */
+static void forget_jumps(struct bt *bt, const struct block *b)
+{
+	if (!block_floats(b->mode)) {
+		forget_jump(bt, b, jump_slot(b->va));
+		return;
 	}
+	for (unsigned i = 0; i < JUMP_SLOTS << JUMP_SHIFT; i += GUEST_PAGE_SIZE)
+		forget_jump(bt, b, jump_slot(i + (b->gpa & (GUEST_PAGE_SIZE - 1))));
 }
 
 static void detach(struct bt *bt, struct block *b)

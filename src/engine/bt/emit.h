@@ -103,16 +103,6 @@ static inline void emit_rgb(struct emitter *e, unsigned op, unsigned w, unsigned
 	emit32(e, (uint32_t)disp);
 }
 
-/* gs:[index * 8 + disp] */
-static inline void emit_rgi(struct emitter *e, unsigned op, unsigned w, unsigned reg, unsigned index, size_t disp)
-{
-	emit8(e, 0x65);
-	emit_rex_op(e, op, w, reg, index, 0);
-	emit_modrm(e, 0, reg, 4);
-	emit8(e, 0xc0 | (index & 7) << 3 | 5);
-	emit32(e, (uint32_t)disp);
-}
-
 /* ModRM, SIB and displacement for [base + disp]; any base */
 static inline void emit_mem(struct emitter *e, unsigned reg, unsigned base, int32_t disp)
 {
@@ -226,15 +216,15 @@ static inline void emit_patch(struct emitter *e, uint32_t field, uint32_t to)
 		memcpy(e->base + field, &rel, 4);
 }
 
-/* jmp gs:[disp]; jmp gs:[index * 8 + disp] */
+/* jmp gs:[disp]; jmp gs:[base + disp] */
 static inline void emit_jmp_g(struct emitter *e, size_t disp)
 {
 	emit_rg(e, 0xff, 0, 4, disp);
 }
 
-static inline void emit_jmp_gi(struct emitter *e, unsigned index, size_t disp)
+static inline void emit_jmp_gb(struct emitter *e, unsigned base, size_t disp)
 {
-	emit_rgi(e, 0xff, 0, 4, index, disp);
+	emit_rgb(e, 0xff, 0, 4, base, disp);
 }
 
 #endif

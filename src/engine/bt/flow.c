@@ -24,15 +24,17 @@ static bool target_in_page(const struct translation *t, int64_t target_off)
 	return off >= 0 && off < (int64_t)GUEST_PAGE_SIZE;
 }
 
-/* The jump-table probe. R10: linear address. Destroys R11 and flags; goes on with R10 + key, R11 = index / 8. */
+/* The jump-table probe. R10: linear address. Destroys R11 and flags; goes on with R10 + key, R11 = the slot's offset. */
 uint32_t emit_lookup(struct translation *t)
 {
 	struct emitter *e = &t->draft.e;
 
-	emit_rr(e, OP_MOVZX16, 0, R_11, R_10);
-	emit_rr(e, OP_ADD_RM, 0, R_11, R_11);
+	/* Sixteen bytes for each slot of eight addresses: the address doubled, in place */
+	_Static_assert(sizeof(struct jump) == 2 << JUMP_SHIFT, "emit_lookup() doubles the address");
+	emit_lea(e, 0, R_11, R_10, R_10, 0, 0);
+	emit_alu_ri(e, ALU_AND, 0, R_11, (int32_t)((JUMP_SLOTS - 1) * sizeof(struct jump)));
 	emit_rg(e, OP_ADD_RM, 1, R_10, GB(key) + t->mmu_mode * 8);
-	emit_rgi(e, OP_CMP_RM, 1, R_10, R_11, GB(jump) + offsetof(struct jump, key));
+	emit_rgb(e, OP_CMP_RM, 1, R_10, R_11, GB(jump) + offsetof(struct jump, key));
 	if (t->n_lookups == ARRAY_SIZE(t->lookup)) {
 		e->p = e->end;
 		return 0;
@@ -51,8 +53,8 @@ void emit_second_ways(struct translation *t)
 		struct lookup *l = &t->lookup[i];
 
 		emit_patch(e, l->first, emit_at(e));
-		emit_alu_ri(e, ALU_ADD, 0, R_11, JUMP_SLOTS * sizeof(struct jump) / 8);
-		emit_rgi(e, OP_CMP_RM, 1, R_10, R_11, GB(jump) + offsetof(struct jump, key));
+		emit_alu_ri(e, ALU_ADD, 0, R_11, JUMP_SLOTS * sizeof(struct jump));
+		emit_rgb(e, OP_CMP_RM, 1, R_10, R_11, GB(jump) + offsetof(struct jump, key));
 		emit_patch(e, emit_jcc(e, CC_E), l->found);
 		l->missed = emit_jmp(e);
 	}
@@ -84,7 +86,7 @@ void emit_leave_page(struct translation *t, int64_t target_off)
 		return;
 	}
 	miss = emit_lookup(t);
-	emit_jmp_gi(e, R_11, GB(jump) + offsetof(struct jump, host));
+	emit_jmp_gb(e, R_11, GB(jump) + offsetof(struct jump, host));
 	t->draft.exit[x].field = miss;
 	t->draft.exit[x].lookup = true;
 }
@@ -191,7 +193,7 @@ void emit_jmp_indirect(struct translation *t)
 	}
 	emit_target(t);
 	miss_site(t, emit_lookup(t));
-	emit_jmp_gi(e, R_11, GB(jump) + offsetof(struct jump, host));
+	emit_jmp_gb(e, R_11, GB(jump) + offsetof(struct jump, host));
 }
 
 /* The lookup comes first: on a miss nothing has changed, and the interpreter executes the call from its beginning. */
@@ -206,7 +208,7 @@ void emit_call_indirect(struct translation *t)
 	}
 	emit_target(t);
 	miss_site(t, emit_lookup(t));
-	emit_rgi(e, OP_MOV_RM, 1, R_11, R_11, GB(jump) + offsetof(struct jump, host));
+	emit_rgb(e, OP_MOV_RM, 1, R_11, R_11, GB(jump) + offsetof(struct jump, host));
 	emit_rg(e, OP_MOV_MR, 1, R_11, GB(target));
 	if (wants_r10) /* the target may float (ENTRY_TABLE), or it is verified */
 		emit_rg(e, OP_MOV_MR, 1, R_10, GB(temp));
@@ -233,7 +235,7 @@ void emit_ret(struct translation *t)
 	emit_rm(e, OP_MOV_RM, 1, R_10, R_10, disp);
 	miss_site(t, emit_lookup(t));
 	emit_rm(e, OP_LEA, 1, R_SP, R_SP, 8 + (int32_t)(g->op.imm & 0xffff));
-	emit_jmp_gi(e, R_11, GB(jump) + offsetof(struct jump, host));
+	emit_jmp_gb(e, R_11, GB(jump) + offsetof(struct jump, host));
 }
 
 /* Conditional jumps out of line: the exit leaves the page, and does it there. */

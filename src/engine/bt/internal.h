@@ -66,7 +66,8 @@
 #define SLOT_TABLES (2u * MMU_MODES)
 #define NO_SLOT (~0u)
 #define JUDGED_RUNS 1000u  /* executions after which a block's sites are judged */
-#define JUMP_SLOTS 65536u  /* the low 16 bits of the linear address choose one */
+#define JUMP_SHIFT 3       /* bits 18:3 of the linear address choose a slot: neighbours share cache lines */
+#define JUMP_SLOTS 65536u
 #define VICTIM_SLOTS 4096u
 #define HASH_SLOTS 65536u
 #define PAGE_SLOTS 8192u
@@ -180,8 +181,9 @@ struct draft {
 };
 
 /*
- * Keys are numbers below JUMP_SLOTS: a slot holds addresses that are equal in their low 16 bits, so the sum of address and
- * key says exactly which both are, whatever address (canonical or not) a guest jumps to.
+ * Keys are multiples of 8 (1 << JUMP_SHIFT) below 1 << 19. A slot holds addresses that are equal in bits 18:3, so two
+ * that differ do so by less than 8 or by 1 << 19 at least: the sum of address and key says which both are, whatever address
+ * a guest comes up with.
  */
 struct jump {
 	uint64_t key;  /* linear address + key of the code space */
@@ -291,13 +293,15 @@ static inline bool block_floats(uint32_t mode)
 	return (mode & MODE_MMU) == MMU_USER && !(mode & MODE_FIXED);
 }
 
-/*
- * No linear address plus any key is this in slot i: the low 16 bits of the sum are i only with key 0, which is not given
- * out.
- */
+static inline unsigned jump_slot(uint64_t va)
+{
+	return va >> JUMP_SHIFT & (JUMP_SLOTS - 1);
+}
+
+/* No address of slot i plus any key is this: it would need key 0, which is not given out. */
 static inline void jump_clear(struct bt *bt, unsigned i)
 {
-	bt->jump[i] = (struct jump){.key = i & (JUMP_SLOTS - 1)};
+	bt->jump[i] = (struct jump){.key = (uint64_t)(i & (JUMP_SLOTS - 1)) << JUMP_SHIFT};
 }
 
 /* Displacements from GS:0. */

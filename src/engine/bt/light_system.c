@@ -51,7 +51,7 @@ static void emit_find(struct translation *t, unsigned mode)
 	t->mmu_mode = mode;
 	interp_site(t, emit_lookup(t));
 	t->mmu_mode = mine;
-	emit_rgi(e, OP_MOV_RM, 1, R_11, R_11, GB(jump) + offsetof(struct jump, host));
+	emit_rgb(e, OP_MOV_RM, 1, R_11, R_11, GB(jump) + offsetof(struct jump, host));
 	emit_rg(e, OP_MOV_MR, 1, R_11, GB(target));
 }
 

@@ -77,7 +77,7 @@ static bool new_key(struct bt *bt, unsigned mmu_mode, uint64_t space)
 				       .key = bt->last_key};
 		bt->stat[STAT_NEW_KEYS]++;
 	}
-	bt->key[mmu_mode] = s->key;
+	bt->key[mmu_mode] = (uint64_t)s->key << JUMP_SHIFT;
 	bt->space_of_key[mmu_mode] = space;
 	bt->flags_of_key[mmu_mode] = bt->mode_flags;
 	return wrapped;
@@ -277,7 +277,7 @@ static bool flush_for_stress(struct bt *bt)
 static uint64_t known_jump(struct bt *bt)
 {
 	const struct vcpu *v = bt->v;
-	const struct jump *j = &bt->jump[v->rip & (JUMP_SLOTS - 1)];
+	const struct jump *j = &bt->jump[jump_slot(v->rip)];
 
 	/* Entered by its poll: with every poll leaving, nothing would ever run. */
 	if (bt->mode_flags & MODE_SINGLE || bt->verify || bt->config->stress.poll || !assist(bt, ASSIST_LOOKUP))
@@ -347,7 +347,7 @@ static uint64_t dispatch_jump(struct bt *bt)
 	host = bt_dispatch_to(bt, &b, 0, true);
 	if (b && bt->v->rip == va && !(b->mode & MODE_SINGLE)) {
 		uint64_t key = va + bt->key[b->mode & MODE_MMU];
-		struct jump *j = &bt->jump[va & (JUMP_SLOTS - 1)];
+		struct jump *j = &bt->jump[jump_slot(va)];
 
 		if (j->key != key)
 			j[JUMP_SLOTS] = *j;
