@@ -5,6 +5,7 @@
 
 Exits 0 when it holds, 1 when not, 77 (skipped) when the guest's files are not there: ../../test fetches them.
 """
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -51,6 +52,9 @@ class Bench:
 
 
 def main():
+    # A shell's background jobs ignore these, and so would what is started here.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     if sys.argv[1:] == ["--list"]:
         print("\n".join(CASES))
         return 0
