@@ -385,3 +385,16 @@ void cpu_op_init(struct cpu_op *op, const struct insn *insn, enum x86_mode mode)
 	if (op->fpu == FPU_X87 && is_no_wait(z->mnemonic))
 		op->flags |= OP_CTRL;
 }
+
+bool cpu_op_is_bit_string(const struct cpu_op *op)
+{
+	switch (op->mnemonic) {
+	case ZYDIS_MNEMONIC_BT:
+	case ZYDIS_MNEMONIC_BTS:
+	case ZYDIS_MNEMONIC_BTR:
+	case ZYDIS_MNEMONIC_BTC:
+		return op->opcode != 0xba && (op->flags & OP_MEM);
+	default:
+		return false;
+	}
+}

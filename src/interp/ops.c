@@ -490,19 +490,6 @@ static cpu_op_fn select_mov(struct cpu_op *op, enum x86_mode mode)
 	}
 }
 
-static bool is_bit_string(const struct cpu_op *op)
-{
-	switch (op->mnemonic) {
-	case ZYDIS_MNEMONIC_BT:
-	case ZYDIS_MNEMONIC_BTS:
-	case ZYDIS_MNEMONIC_BTR:
-	case ZYDIS_MNEMONIC_BTC:
-		return op->opcode != 0xba && (op->flags & OP_MEM);
-	default:
-		return false;
-	}
-}
-
 /* Instructions with simple functions of their own; NULL: a thunk. */
 static cpu_op_fn select_simple(struct cpu_op *op, enum x86_mode mode)
 {
@@ -558,19 +545,6 @@ static uint16_t broadcast_lanes(ZydisBroadcastMode mode)
 	}
 }
 
-/*
- * Isolation rests on this: a thunk redirects the explicit memory operand only, so an instruction with another one
- * (a stack, a string, MOVDIR64B's destination, CLZERO's line) must never run on the host.
- */
-static bool reaches_other_memory(const struct insn *insn)
-{
-	for (unsigned i = 0; i < insn->z.operand_count; i++)
-		if (insn->op[i].type == ZYDIS_OPERAND_TYPE_MEMORY &&
-		    insn->op[i].visibility != ZYDIS_OPERAND_VISIBILITY_EXPLICIT)
-			return true;
-	return false;
-}
-
 static bool stores_converted(const struct cpu_op *op)
 {
 	if ((op->flags & (OP_WRITE | OP_READ | OP_CTRL)) != OP_WRITE)
@@ -580,7 +554,7 @@ static bool stores_converted(const struct cpu_op *op)
 
 static int select_thunk(struct interp *it, struct cpu_op *op, const struct insn *insn, enum x86_mode mode)
 {
-	if (reaches_other_memory(insn)) {
+	if (insn_has_hidden_memory(insn)) {
 		op_select_fault(op, DECODE_INVALID);
 		return 0;
 	}
@@ -592,7 +566,7 @@ static int select_thunk(struct interp *it, struct cpu_op *op, const struct insn 
 	if (op->flags & OP_MASKED) {
 		op->imm2 = broadcast_lanes(insn->z.avx.broadcast.mode);
 		op->fn = op_native_masked;
-	} else if (is_bit_string(op)) {
+	} else if (cpu_op_is_bit_string(op)) {
 		op->fn = op_native_bit;
 	} else if (stores_converted(op)) {
 		op->fn = mode == X86_MODE_64 ? op_native_convert64 : op_native_convert;

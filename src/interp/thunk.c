@@ -455,18 +455,6 @@ static void emit_extension(struct emitter *e, const struct insn *insn, enum x86_
 	}
 }
 
-static unsigned opcode_offset(const ZydisDecodedInstruction *z)
-{
-	switch (z->encoding) {
-	case ZYDIS_INSTRUCTION_ENCODING_VEX:
-		return z->raw.vex.offset + z->raw.vex.size;
-	case ZYDIS_INSTRUCTION_ENCODING_EVEX:
-		return z->raw.evex.offset + 4u;
-	default:
-		return z->attributes & ZYDIS_ATTRIB_HAS_REX ? z->raw.rex.offset + 1u : z->raw.prefix_count;
-	}
-}
-
 /* What follows ModRM and the address. A register in imm8[7:4] has three significant bits outside 64-bit code. */
 static void emit_immediates(struct emitter *e, const struct insn *insn, unsigned at, enum x86_mode mode)
 {
@@ -484,7 +472,7 @@ static void emit_instruction(struct emitter *e, const struct cpu_op *op, const s
 			     bool mem)
 {
 	const ZydisDecodedInstruction *z = &insn->z;
-	unsigned at = opcode_offset(z), imm;
+	unsigned at = insn_opcode_offset(z), imm;
 
 	emit_prefixes(e, op, insn, mode);
 	if (mode != X86_MODE_64 && z->opcode_map == 0 && z->opcode >= 0x40 && z->opcode <= 0x4f) {

@@ -78,3 +78,24 @@ enum decode_result insn_decode(const struct insn_decoder *d, enum x86_mode mode,
 		return len < X86_INSN_MAX ? DECODE_SHORT : DECODE_TOO_LONG;
 	return DECODE_INVALID;
 }
+
+unsigned insn_opcode_offset(const ZydisDecodedInstruction *z)
+{
+	switch (z->encoding) {
+	case ZYDIS_INSTRUCTION_ENCODING_VEX:
+		return z->raw.vex.offset + z->raw.vex.size;
+	case ZYDIS_INSTRUCTION_ENCODING_EVEX:
+		return z->raw.evex.offset + 4u;
+	default:
+		return z->attributes & ZYDIS_ATTRIB_HAS_REX ? z->raw.rex.offset + 1u : z->raw.prefix_count;
+	}
+}
+
+bool insn_has_hidden_memory(const struct insn *insn)
+{
+	for (unsigned i = 0; i < insn->z.operand_count; i++)
+		if (insn->op[i].type == ZYDIS_OPERAND_TYPE_MEMORY &&
+		    insn->op[i].visibility != ZYDIS_OPERAND_VISIBILITY_EXPLICIT)
+			return true;
+	return false;
+}

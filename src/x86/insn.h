@@ -84,4 +84,13 @@ void insn_decoder_init(struct insn_decoder *d);
 enum decode_result insn_decode(const struct insn_decoder *d, enum x86_mode mode, const uint8_t *bytes,
 			       size_t len, struct insn *out);
 
+/* Where the opcode (with its escape bytes, in legacy encoding) begins among the instruction's bytes. */
+unsigned insn_opcode_offset(const ZydisDecodedInstruction *z);
+/*
+ * Whether it accesses memory that no explicit operand names: a stack, a string, MOVDIR64B's destination, CLZERO's line.
+ * Isolation rests on this: engines that run an instruction on the host redirect its explicit memory operand only, so
+ * these must never run there.
+ */
+bool insn_has_hidden_memory(const struct insn *insn);
+
 #endif

@@ -117,15 +117,6 @@ static void take_registers(struct guest_insn *g)
 	}
 }
 
-static bool has_hidden_memory(const struct insn *insn)
-{
-	for (unsigned i = 0; i < insn->z.operand_count; i++)
-		if (insn->op[i].type == ZYDIS_OPERAND_TYPE_MEMORY &&
-		    insn->op[i].visibility != ZYDIS_OPERAND_VISIBILITY_EXPLICIT)
-			return true;
-	return false;
-}
-
 static bool fpu_usable(unsigned need, uint32_t mode)
 {
 	switch (need) {
@@ -146,19 +137,6 @@ static bool fpu_usable(unsigned need, uint32_t mode)
 	}
 }
 
-static bool is_bit_string(const struct cpu_op *op)
-{
-	switch (op->mnemonic) {
-	case ZYDIS_MNEMONIC_BT:
-	case ZYDIS_MNEMONIC_BTS:
-	case ZYDIS_MNEMONIC_BTR:
-	case ZYDIS_MNEMONIC_BTC:
-		return op->opcode != 0xba && (op->flags & OP_MEM);
-	default:
-		return false;
-	}
-}
-
 /* These would show where the host's copy of an instruction lies, or are too rare to care for. */
 static bool left_to_interpreter(const struct guest_insn *g)
 {
@@ -173,7 +151,7 @@ static bool left_to_interpreter(const struct guest_insn *g)
 	case ZYDIS_MNEMONIC_CLWB:
 		return true;
 	default:
-		return is_bit_string(&g->op);
+		return cpu_op_is_bit_string(&g->op);
 	}
 }
 
@@ -181,7 +159,7 @@ static enum kind native_kind(const struct guest_insn *g, uint32_t mode)
 {
 	const struct cpu_op *op = &g->op;
 
-	if (!fpu_usable(op->fpu, mode) || has_hidden_memory(&g->insn) || left_to_interpreter(g))
+	if (!fpu_usable(op->fpu, mode) || insn_has_hidden_memory(&g->insn) || left_to_interpreter(g))
 		return KIND_INTERP;
 	if (op->mnemonic == ZYDIS_MNEMONIC_LEA)
 		return op->base == EA_RIP && op->addr_size != 8 ? KIND_INTERP : KIND_LEA;

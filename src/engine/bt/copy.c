@@ -1,18 +1,6 @@
 /* Copying an instruction: its bytes, with the memory operand and R10 redirected. */
 #include "engine/bt/translate.h"
 
-static unsigned opcode_offset(const ZydisDecodedInstruction *z)
-{
-	switch (z->encoding) {
-	case ZYDIS_INSTRUCTION_ENCODING_VEX:
-		return z->raw.vex.offset + z->raw.vex.size;
-	case ZYDIS_INSTRUCTION_ENCODING_EVEX:
-		return z->raw.evex.offset + 4u;
-	default:
-		return z->attributes & ZYDIS_ATTRIB_HAS_REX ? z->raw.rex.offset + 1u : z->raw.prefix_count;
-	}
-}
-
 /* LOCK, F2, F3, 66. Segment overrides and 67 concern the address, which is none of this. */
 static void emit_prefixes(struct emitter *e, const ZydisDecodedInstruction *z)
 {
@@ -94,7 +82,7 @@ void emit_copy(struct emitter *e, const struct guest_insn *g, int base, int32_t 
 	const ZydisDecodedInstruction *z = &g->insn.z;
 	const uint8_t *b = g->insn.bytes;
 	struct renaming r = {0};
-	unsigned at = opcode_offset(z), reg, rm;
+	unsigned at = insn_opcode_offset(z), reg, rm;
 
 	if (r10_to_r11)
 		r = find_r10(g);

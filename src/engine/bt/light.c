@@ -90,7 +90,7 @@ static int light_of(const struct translation *t, const struct guest_insn *g, uns
 	*flags = ANYONE;
 	if (g->op.mnemonic == ZYDIS_MNEMONIC_MOV)
 		return mov_light(t, g);
-	if (is_bit_string(g))
+	if (cpu_op_is_bit_string(&g->op))
 		return bit_string_usable(g) ? LIGHT_BITS : -1;
 	for (unsigned i = 0; i < ARRAY_SIZE(table); i++) {
 		if (table[i].mnemonic != g->op.mnemonic)

@@ -95,7 +95,6 @@ void emit_popf(struct translation *t);
 /* light_fpu.c: what executes FXSAVE and its kin with the state in the hardware; NULL: no such instruction. */
 cpu_op_fn light_fpu_fn(const struct cpu_op *op);
 
-bool is_bit_string(const struct guest_insn *g);
 bool bit_string_usable(const struct guest_insn *g);
 void emit_bit_string(struct translation *t);
 

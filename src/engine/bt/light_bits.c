@@ -4,19 +4,6 @@
  */
 #include "engine/bt/light.h"
 
-bool is_bit_string(const struct guest_insn *g)
-{
-	switch (g->op.mnemonic) {
-	case ZYDIS_MNEMONIC_BT:
-	case ZYDIS_MNEMONIC_BTS:
-	case ZYDIS_MNEMONIC_BTR:
-	case ZYDIS_MNEMONIC_BTC:
-		return g->op.opcode != 0xba && (g->op.flags & OP_MEM);
-	default:
-		return false;
-	}
-}
-
 bool bit_string_usable(const struct guest_insn *g)
 {
 	return g->op.op_size >= 4 && g->op.addr_size == 8;

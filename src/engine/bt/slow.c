@@ -24,7 +24,7 @@ static bool site_is_wild(struct bt *bt, const struct block *b, unsigned i, bool 
 	return true;
 }
 
-/* A stub's argument of a failed probe: see translate.c, slow_site(). */
+/* A stub's argument of a failed probe: see probe.c, slow_site(). */
 struct probe {
 	struct block *b;
 	unsigned insn, size, mode;
