@@ -22,6 +22,7 @@ struct pvclock_wall {
 };
 
 #define PVCLOCK_TSC_STABLE 1
+#define PVCLOCK_GUEST_STOPPED 2
 
 static uint64_t clock_ns(clockid_t id)
 {
@@ -84,4 +85,16 @@ void cpu_kvm_wall_clock(struct vcpu *v, uint64_t gpa)
 	w.sec = (uint32_t)(boot / 1000000000);
 	w.nsec = (uint32_t)(boot % 1000000000);
 	(void)!guest_write(v->mem, GPA(gpa), &w, sizeof(w));
+}
+
+/* The guest clears the flag when it has seen it, without heed of the version; nobody else writes the page now. */
+void cpu_kvm_clock_stopped(struct vcpu *v)
+{
+	uint64_t flags = (v->kvm_system_time & ~1ULL) + offsetof(struct pvclock_time, flags);
+	uint8_t value;
+
+	if (!(v->kvm_system_time & 1) || guest_read(v->mem, GPA(flags), &value, sizeof(value)))
+		return;
+	value |= PVCLOCK_GUEST_STOPPED;
+	(void)!guest_write(v->mem, GPA(flags), &value, sizeof(value));
 }

@@ -142,6 +142,8 @@ void cpu_out(struct vcpu *v, uint16_t port, unsigned size, uint64_t val);
 
 /* KVM paravirtual clock pages (docs: Linux Documentation/virt/kvm/x86/msr.rst). */
 void cpu_kvm_clock_update(struct vcpu *v);
+/* The machine was paused: keeps the guest's watchdogs quiet. No vCPU may be running. */
+void cpu_kvm_clock_stopped(struct vcpu *v);
 void cpu_kvm_wall_clock(struct vcpu *v, uint64_t gpa);
 
 /*

@@ -10,15 +10,23 @@
  *
  * Only vm_run()'s thread clears events. What goes with an event (exit value, failed vCPU) is
  * written before its bit is set, by the one who sets it first.
+ *
+ * Pausing is an event, too: the vCPU threads end, and vm_run()'s thread sleeps until the next event.
+ * `want_paused` says what was asked for last; whoever changes it posts EVENT_PAUSE, which means
+ * "look at it". Time goes on in a paused machine: the guest's clocks and the devices' timers follow
+ * the host's, and a timer that expires raises its interrupt, which waits. Afterwards the clocks are
+ * right, and the guest is told through its paravirtual clock that it did not run.
  */
 #include "vm/vm.h"
 
 #include <errno.h>
+#include <semaphore.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "cpu/system.h"
 #include "vm/acpi.h"
 #include "vm/board.h"
 #include "vm/boot/boot.h"
@@ -35,6 +43,8 @@ enum vm_event {
 	EVENT_ENDED = 1 << 2,
 	EVENT_STOP = 1 << 3,
 	EVENT_RESET = 1 << 4,
+	EVENT_REBOOT = 1 << 5, /* a reset that the host asked for */
+	EVENT_PAUSE = 1 << 6,  /* want_paused may have changed */
 };
 
 struct vm {
@@ -55,6 +65,10 @@ struct vm {
 	_Atomic(struct vcpu *) ended_vcpu; /* of EVENT_ENDED */
 	enum run_exit ended_why;
 	_Atomic unsigned resets;
+	_Atomic bool want_paused;
+	_Atomic enum vm_state state; /* written by vm_run()'s thread */
+	sem_t posted; /* wakes vm_run()'s thread while the machine is paused */
+	struct vm_listener listener;
 };
 
 /* Any thread, also in a signal handler. */
@@ -63,6 +77,7 @@ static void post(struct vm *vm, enum vm_event event)
 	atomic_fetch_or(&vm->events, event);
 	for (unsigned i = 0; i < vm->n_vcpus; i++)
 		vcpu_request(vm->vcpu[i], CPU_REQ_STOP);
+	sem_post(&vm->posted);
 }
 
 static void on_power_off(void *ctx)
@@ -245,6 +260,7 @@ int vm_new(struct vm **out, struct vm_config *config, struct loop *loop, struct 
 	}
 	vm->cfg = *config;
 	vm->loop = loop;
+	sem_init(&vm->posted, 0, 0);
 	ret = check_config(config, err);
 	if (ret == 0)
 		ret = vm_check_engine_config(&vm->cfg.engine_config, err);
@@ -285,6 +301,34 @@ static uint32_t run_until_event(struct vm *vm, struct err *err)
 	return ret < 0 ? 0 : atomic_exchange(&vm->events, 0);
 }
 
+/* Sleeps until an event; returns the events, cleared. */
+static uint32_t wait_paused(struct vm *vm)
+{
+	uint32_t events;
+
+	/* More posts than events: those from before the pause. */
+	while (!(events = atomic_exchange(&vm->events, 0)))
+		sem_wait(&vm->posted);
+	return events;
+}
+
+static void tell(struct vm *vm, enum vm_news news, const char *detail)
+{
+	if (vm->listener.fn)
+		vm->listener.fn(vm->listener.ctx, news, detail);
+}
+
+static void settle_pause(struct vm *vm)
+{
+	bool paused = atomic_load(&vm->want_paused);
+
+	if (!paused && vm->state == VM_PAUSED)
+		for (unsigned i = 0; i < vm->n_vcpus; i++)
+			cpu_kvm_clock_stopped(vm->vcpu[i]);
+	vm->state = paused ? VM_PAUSED : VM_RUNNING;
+	tell(vm, paused ? VM_NEWS_PAUSED : VM_NEWS_RUNNING, NULL);
+}
+
 static void set_reason(struct vm_result *r, enum vm_end end, const char *fmt, ...)
 	printf_like(3, 4);
 static void set_reason(struct vm_result *r, enum vm_end end, const char *fmt, ...)
@@ -307,8 +351,8 @@ static void ended_result(struct vm *vm, struct vm_result *r)
 	cpu_dump(v, r->dump, sizeof(r->dump));
 }
 
-/* Whether the machine has ended; otherwise it was reset and goes on. */
-static bool handle_events(struct vm *vm, uint32_t events, struct vm_result *r, struct err *err)
+/* Whether the machine has ended. */
+static bool has_ended(struct vm *vm, uint32_t events, struct vm_result *r, const struct err *err)
 {
 	if (events & EVENT_POWER_OFF) {
 		set_reason(r, VM_END_POWEROFF, "the guest powered off");
@@ -320,18 +364,35 @@ static bool handle_events(struct vm *vm, uint32_t events, struct vm_result *r, s
 		ended_result(vm, r);
 	} else if (events & EVENT_STOP) {
 		set_reason(r, VM_END_STOPPED, "stopped");
-	} else if (!(events & EVENT_RESET)) {
+	} else if (!events) {
 		set_reason(r, VM_END_ERROR, "%s", err->text);
-	} else if (vm->cfg.no_reboot) {
+	} else if (events & EVENT_RESET && !(events & EVENT_REBOOT) && vm->cfg.no_reboot) {
 		set_reason(r, VM_END_RESET, "the guest reset the machine");
-	} else if (reset_machine(vm, err) < 0) {
-		set_reason(r, VM_END_ERROR, "reset: %s", err->text);
 	} else {
-		vm->resets++;
-		log_info(&vm->cfg.log, "the guest reset the machine");
 		return false;
 	}
 	return true;
+}
+
+/* Whether the machine has ended; otherwise it was reset, paused or resumed, and goes on. */
+static bool handle_events(struct vm *vm, uint32_t events, struct vm_result *r, struct err *err)
+{
+	const char *who = events & EVENT_REBOOT ? "host" : "guest";
+
+	if (has_ended(vm, events, r, err))
+		return true;
+	if (events & (EVENT_RESET | EVENT_REBOOT)) {
+		if (reset_machine(vm, err) < 0) {
+			set_reason(r, VM_END_ERROR, "reset: %s", err->text);
+			return true;
+		}
+		vm->resets++;
+		log_info(&vm->cfg.log, "the %s reset the machine", who);
+		tell(vm, VM_NEWS_RESET, who);
+	}
+	if (events & EVENT_PAUSE)
+		settle_pause(vm);
+	return false;
 }
 
 void vm_run(struct vm *vm, struct vm_result *result)
@@ -340,12 +401,16 @@ void vm_run(struct vm *vm, struct vm_result *result)
 	uint32_t events;
 
 	memset(result, 0, sizeof(*result));
+	vm->state = VM_RUNNING;
+	tell(vm, VM_NEWS_BOOTED, NULL);
 	do
-		events = run_until_event(vm, &err);
+		events = vm->state == VM_PAUSED ? wait_paused(vm) : run_until_event(vm, &err);
 	while (!handle_events(vm, events, result, &err));
+	vm->state = VM_ENDED;
 	for (unsigned i = 0; i < vm->n_vcpus; i++)
 		result->insns += vm->vcpu[i]->insns;
 	result->resets = vm->resets;
+	tell(vm, VM_NEWS_ENDED, result->reason);
 }
 
 /* Adds the counters of v by name to those of the vCPUs before it, which have the same in the same order. */
@@ -397,6 +462,42 @@ void vm_stop(struct vm *vm)
 	post(vm, EVENT_STOP);
 }
 
+void vm_pause(struct vm *vm)
+{
+	atomic_store(&vm->want_paused, true);
+	post(vm, EVENT_PAUSE);
+}
+
+void vm_resume(struct vm *vm)
+{
+	atomic_store(&vm->want_paused, false);
+	post(vm, EVENT_PAUSE);
+}
+
+void vm_reboot(struct vm *vm)
+{
+	post(vm, EVENT_REBOOT);
+}
+
+enum vm_state vm_state(const struct vm *vm)
+{
+	return vm->state;
+}
+
+void vm_listen(struct vm *vm, const struct vm_listener *listener)
+{
+	vm->listener = *listener;
+}
+
+void vm_get_info(const struct vm *vm, struct vm_info *info)
+{
+	*info = (struct vm_info){
+		.ram = vm->cfg.ram, .cpus = vm->n_vcpus, .max_cpus = vm->n_vcpus,
+		.engine = vm->engine->name, .cpu_model = vm->model.name,
+		.boot_protocol = vm->plan.protocol,
+	};
+}
+
 void vm_power_button(struct vm *vm)
 {
 	board_power_button(vm->board);
@@ -425,5 +526,6 @@ void vm_free(struct vm *vm)
 	chr_free(vm->cfg.serial);
 	chr_free(vm->cfg.debugcon);
 	loop_unlock(vm->loop);
+	sem_destroy(&vm->posted);
 	free(vm);
 }

@@ -78,6 +78,36 @@ struct vm_stats {
 
 struct vm;
 
+enum vm_state {
+	VM_CREATED, /* vm_run() has not begun */
+	VM_RUNNING,
+	VM_PAUSED,  /* no vCPU runs; devices, timers and clocks go on */
+	VM_ENDED,
+};
+
+/*
+ * What happens to a machine, told on vm_run()'s thread, no lock held, no vCPU running. PAUSED and RUNNING are also
+ * told when a request to pause or resume changed nothing.
+ */
+enum vm_news {
+	VM_NEWS_BOOTED,  /* vm_run() began */
+	VM_NEWS_RUNNING, /* after vm_resume() */
+	VM_NEWS_PAUSED,
+	VM_NEWS_RESET,   /* detail: "guest" or "host", who asked for it */
+	VM_NEWS_ENDED,   /* detail: the reason; the last news */
+};
+struct vm_listener {
+	void (*fn)(void *ctx, enum vm_news news, const char *detail);
+	void *ctx;
+};
+
+/* What a machine is made of. Strings are the machine's or constant. */
+struct vm_info {
+	uint64_t ram; /* bytes */
+	unsigned cpus, max_cpus;
+	const char *engine, *cpu_model, *boot_protocol;
+};
+
 /*
  * Puts the machine together and loads the guest. -EINVAL/-ENOEXEC/-EFBIG: the configuration or an image is bad
  * (err says which and why); -ENOENT/-EACCES/...: a file cannot be read; -ENOMEM etc.: the host failed.
@@ -87,6 +117,19 @@ int vm_new(struct vm **out, struct vm_config *config, struct loop *loop, struct 
 void vm_run(struct vm *vm, struct vm_result *result);
 /* Makes vm_run() return soon with VM_END_STOPPED. Any thread, also a signal handler's. */
 void vm_stop(struct vm *vm);
+/*
+ * Ask for a pause between two instructions of each vCPU, for its end, for a reset (also with no_reboot; a paused
+ * machine stays so). They only ask; the listener is told. Any thread, also a signal handler's.
+ */
+void vm_pause(struct vm *vm);
+void vm_resume(struct vm *vm);
+void vm_reboot(struct vm *vm);
+/* Any thread. */
+enum vm_state vm_state(const struct vm *vm);
+/* One listener; before vm_run(). */
+void vm_listen(struct vm *vm, const struct vm_listener *listener);
+/* Any thread. */
+void vm_get_info(const struct vm *vm, struct vm_info *info);
 /* Presses the power button (ACPI). Any thread but a signal handler. */
 void vm_power_button(struct vm *vm);
 /* Any thread but a signal handler, until vm_free(). */

@@ -101,6 +101,14 @@ static const uint8_t guest_halt[] = {
 	0xb0, 0x68, 0xe6, 0xe9, 0xf4, 0xeb, 0xfd
 };
 /*
+ *	mov $'c', %al
+ * 1:	out %al, $0xe9
+ *	jmp 1b
+ */
+static const uint8_t guest_chatter[] = {
+	0xb0, 0x63, 0xe6, 0xe9, 0xeb, 0xfc
+};
+/*
  *	cmpl $0, mark            # memory is cold after a reset
  *	jne 3f
  *	movl $1, mark
@@ -469,6 +477,151 @@ static void test_triple_fault(void **state)
 	rig_free(&r);
 }
 
+/* How often each news came, and the last one's detail. */
+struct told {
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	unsigned count[VM_NEWS_ENDED + 1];
+	char detail[256];
+};
+
+static void hear(void *ctx, enum vm_news news, const char *detail)
+{
+	struct told *t = ctx;
+
+	pthread_mutex_lock(&t->lock);
+	t->count[news]++;
+	snprintf(t->detail, sizeof(t->detail), "%s", detail ? detail : "");
+	pthread_cond_signal(&t->changed);
+	pthread_mutex_unlock(&t->lock);
+}
+
+/* Until the news has come that many times. */
+static void wait_news(struct told *t, enum vm_news news, unsigned count)
+{
+	pthread_mutex_lock(&t->lock);
+	while (t->count[news] < count)
+		pthread_cond_wait(&t->changed, &t->lock);
+	pthread_mutex_unlock(&t->lock);
+}
+
+static void told_init(struct told *t, struct rig *r)
+{
+	const struct vm_listener listener = {hear, t};
+
+	memset(t, 0, sizeof(*t));
+	pthread_mutex_init(&t->lock, NULL);
+	pthread_cond_init(&t->changed, NULL);
+	vm_listen(r->vm, &listener);
+}
+
+static void wait_more_output(struct rig *r)
+{
+	const struct timespec ms = {0, 1000000};
+	size_t before = output_len(r);
+
+	while (output_len(r) == before)
+		nanosleep(&ms, NULL);
+}
+
+static void test_pause(void **state)
+{
+	const struct timespec a_while = {0, 30000000};
+	struct told t;
+	struct rig r;
+	size_t len;
+
+	rig_init(&r, GUEST(chatter));
+	rig_new(&r);
+	told_init(&t, &r);
+	assert_int_equal(vm_state(r.vm), VM_CREATED);
+	rig_start(&r);
+	wait_output(&r);
+	assert_int_equal(vm_state(r.vm), VM_RUNNING);
+	vm_pause(r.vm);
+	wait_news(&t, VM_NEWS_PAUSED, 1);
+	assert_int_equal(vm_state(r.vm), VM_PAUSED);
+	len = output_len(&r);
+	nanosleep(&a_while, NULL);
+	assert_int_equal(output_len(&r), len);
+	/* Again: told, and still paused. */
+	vm_pause(r.vm);
+	wait_news(&t, VM_NEWS_PAUSED, 2);
+	/* A reset does not end the pause. */
+	vm_reboot(r.vm);
+	wait_news(&t, VM_NEWS_RESET, 1);
+	assert_string_equal(t.detail, "host");
+	nanosleep(&a_while, NULL);
+	assert_int_equal(output_len(&r), len);
+	vm_resume(r.vm);
+	wait_news(&t, VM_NEWS_RUNNING, 1);
+	wait_more_output(&r);
+	vm_pause(r.vm);
+	wait_news(&t, VM_NEWS_PAUSED, 3);
+	vm_stop(r.vm);
+	rig_join(&r);
+	assert_int_equal(r.result.end, VM_END_STOPPED);
+	assert_int_equal(r.result.resets, 1);
+	assert_int_equal(vm_state(r.vm), VM_ENDED);
+	assert_int_equal(t.count[VM_NEWS_BOOTED], 1);
+	assert_int_equal(t.count[VM_NEWS_ENDED], 1);
+	assert_string_equal(t.detail, "stopped");
+	rig_free(&r);
+}
+
+static void test_pause_before_run(void **state)
+{
+	struct told t;
+	struct rig r;
+
+	rig_init(&r, GUEST(exit));
+	rig_new(&r);
+	told_init(&t, &r);
+	vm_pause(r.vm);
+	rig_start(&r);
+	wait_news(&t, VM_NEWS_PAUSED, 1);
+	assert_int_equal(output_len(&r), 0);
+	vm_resume(r.vm);
+	rig_join(&r);
+	assert_int_equal(r.result.end, VM_END_DEBUG_EXIT);
+	rig_free(&r);
+}
+
+static void *pause_and_resume(void *arg)
+{
+	struct rig *r = arg;
+
+	for (int i = 0; i < 300; i++) {
+		vm_pause(r->vm);
+		vm_resume(r->vm);
+		if (i % 50 == 0)
+			vm_reboot(r->vm);
+	}
+	return NULL;
+}
+
+/* Two threads at it, against each other. */
+static void test_pause_storm(void **state)
+{
+	pthread_t thread;
+	struct rig r;
+
+	rig_init(&r, GUEST(chatter));
+	r.cfg.no_reboot = true; /* does not forbid the host's */
+	rig_new(&r);
+	rig_start(&r);
+	assert_int_equal(pthread_create(&thread, NULL, pause_and_resume, &r), 0);
+	pause_and_resume(&r);
+	pthread_join(thread, NULL);
+	vm_resume(r.vm);
+	wait_more_output(&r);
+	vm_stop(r.vm);
+	rig_join(&r);
+	assert_int_equal(r.result.end, VM_END_STOPPED);
+	assert_true(r.result.resets >= 1);
+	rig_free(&r);
+}
+
 static void test_power_button(void **state)
 {
 	struct rig r;
@@ -581,6 +734,9 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_reset),
 		cmocka_unit_test(test_no_reboot),
 		cmocka_unit_test(test_triple_fault),
+		cmocka_unit_test(test_pause),
+		cmocka_unit_test(test_pause_before_run),
+		cmocka_unit_test(test_pause_storm),
 		cmocka_unit_test(test_power_button),
 		cmocka_unit_test(test_timer),
 		cmocka_unit_test(test_apic_page),
