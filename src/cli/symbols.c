@@ -115,7 +115,7 @@ int symbols_load(struct symbols **out, const char *path, struct err *err)
 		return err_set(err, ENOMEM, "no memory for the symbols");
 	rc = boot_file_read(&s->file, path, "symbol", FILE_MAX, err);
 	if (!rc) {
-		bytes = (struct boot_bytes){s->file.data, s->file.size, path};
+		bytes = (struct boot_bytes){s->file.data, s->file.size, path, NULL};
 		rc = bytes.size >= 4 && !memcmp(bytes.data, "\177ELF", 4)
 			     ? load_elf(s, &bytes, err)
 			     : load_map(s, path, err);

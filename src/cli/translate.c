@@ -251,7 +251,7 @@ static int prepare(struct translate *t, struct err *err)
 	if (!t->path)
 		return err_set(err, ENOMEM, "out of memory");
 	rc = boot_file_read(&t->file, t->path, "object", FILE_MAX, err);
-	bytes = (struct boot_bytes){t->file.data, t->file.size, t->path};
+	bytes = (struct boot_bytes){t->file.data, t->file.size, t->path, NULL};
 	return rc ? rc : elf_view_open(&t->view, &bytes, err);
 }
 

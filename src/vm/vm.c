@@ -181,16 +181,31 @@ static int new_vcpu(struct vm *vm, unsigned id, struct err *err)
 	return ret;
 }
 
-/* Frees the kernel's file when the plan has all it needs in buffers of its own (an unpacked
- * payload). */
-static void drop_unused_file(struct vm *vm)
+/*
+ * Frees of the files what the plan can do without: the bytes of open ones, and all of the kernel's when everything is in
+ * buffers of the plan's own (an unpacked payload).
+ */
+static void drop_unused(struct vm *vm)
 {
 	const struct boot_file *f = &vm->kernel;
+	bool used = false;
 
-	for (unsigned i = 0; i < vm->plan.n_pieces; i++)
-		if (vm->plan.piece[i].data >= f->data && vm->plan.piece[i].data < f->data + f->size)
-			return;
+	for (unsigned i = 0; i < vm->plan.n_pieces; i++) {
+		const struct boot_piece *p = &vm->plan.piece[i];
+
+		used |= p->file == f || (p->data >= f->data && p->data < f->data + f->size);
+	}
+	if (!used)
+		boot_file_free(&vm->kernel);
+	boot_file_forget(&vm->kernel);
+	boot_file_forget(&vm->initrd);
+}
+
+static void free_boot(struct vm *vm)
+{
+	boot_plan_free(&vm->plan);
 	boot_file_free(&vm->kernel);
+	boot_file_free(&vm->initrd);
 }
 
 static int plan_acpi(struct vm *vm, struct err *err)
@@ -214,20 +229,20 @@ static int plan_boot(struct vm *vm, const struct vm_config *c, struct err *err)
 		.cmdline = c->cmdline, .ram = c->ram, .how = c->boot,
 		.progress = c->progress, .progress_ctx = c->progress_ctx,
 	};
-	int ret = boot_file_read(&vm->kernel, c->kernel, "kernel", KERNEL_FILE_MAX, err);
+	int ret = boot_file_open(&vm->kernel, c->kernel, "kernel", KERNEL_FILE_MAX, err);
 
 	if (ret == 0 && c->initrd)
-		ret = boot_file_read(&vm->initrd, c->initrd, "initrd",
+		ret = boot_file_open(&vm->initrd, c->initrd, "initrd",
 				     min_u64(c->ram, BOOT_PCI_HOLE), err);
 	if (ret < 0)
 		return ret;
-	req.kernel = (struct boot_bytes){vm->kernel.data, vm->kernel.size, c->kernel};
-	req.initrd = (struct boot_bytes){vm->initrd.data, vm->initrd.size, c->initrd};
+	req.kernel = (struct boot_bytes){vm->kernel.data, vm->kernel.size, c->kernel, &vm->kernel};
+	req.initrd = (struct boot_bytes){vm->initrd.data, vm->initrd.size, c->initrd, &vm->initrd};
 	ret = boot_plan_make(&vm->plan, &req, err);
 	if (ret == 0)
 		ret = plan_acpi(vm, err);
 	if (ret == 0)
-		drop_unused_file(vm);
+		drop_unused(vm);
 	return ret;
 }
 
@@ -283,6 +298,8 @@ int vm_new(struct vm **out, struct vm_config *config, struct loop *loop, struct 
 	log_info(&vm->cfg.log, "%s: %s, engine %s, CPU %s, %llu MiB", config->kernel,
 		 vm->plan.protocol, vm->engine->name, vm->model.name,
 		 (unsigned long long)config->ram >> 20);
+	if (vm->cfg.no_reboot) /* so nothing is loaded again */
+		free_boot(vm);
 	*out = vm;
 	return 0;
 }
@@ -519,9 +536,7 @@ void vm_free(struct vm *vm)
 	board_free(vm->board);
 	for (unsigned i = 0; i < vm->n_vcpus; i++)
 		vcpu_free(vm->vcpu[i]);
-	boot_plan_free(&vm->plan);
-	boot_file_free(&vm->kernel);
-	boot_file_free(&vm->initrd);
+	free_boot(vm);
 	loop_lock(vm->loop);
 	chr_free(vm->cfg.serial);
 	chr_free(vm->cfg.debugcon);

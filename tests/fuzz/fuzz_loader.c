@@ -40,9 +40,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (size < 1)
 		return 0;
 	req.how = (enum vm_boot)(data[0] % (VM_BOOT_MULTIBOOT + 1));
-	req.kernel = (struct boot_bytes){data + 1, size - 1, "kernel"};
+	req.kernel = (struct boot_bytes){data + 1, size - 1, "kernel", NULL};
 	if (data[0] & 0x80)
-		req.initrd = (struct boot_bytes){data + 1, size - 1, "initrd"};
+		req.initrd = (struct boot_bytes){data + 1, size - 1, "initrd", NULL};
 	if (boot_plan_make(&plan, &req, &err) < 0) {
 		if (!err.text[0])
 			abort();

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <zlib.h>
 #include <zstd.h>
@@ -39,7 +40,7 @@ static struct image *image_new(void)
 static int plan_ram(struct boot_plan *plan, const struct image *i, enum vm_boot how, uint64_t ram,
 		    struct err *err)
 {
-	const struct boot_request req = {.kernel = {i->data, i->len, "image"}, .cmdline = "a b",
+	const struct boot_request req = {.kernel = {i->data, i->len, "image", NULL}, .cmdline = "a b",
 					 .ram = ram, .how = how};
 
 	err->text[0] = '\0';
@@ -455,7 +456,7 @@ static struct image *multiboot_elf32(void)
 static void test_multiboot_elf(void **state)
 {
 	struct image *i = multiboot_elf32();
-	struct boot_request req = {.kernel = {i->data, i->len, "/x/image"},
+	struct boot_request req = {.kernel = {i->data, i->len, "/x/image", NULL},
 				   .cmdline = "a b",
 				   .ram = RAM,
 				   .initrd = {(const uint8_t *)"module", 6, "/y/mod"}};
@@ -599,7 +600,7 @@ static void test_initrd(void **state)
 {
 	struct image *i = elf64_new();
 	uint8_t *big = calloc(1, MIB(48));
-	struct boot_request req = {.kernel = {i->data, i->len, "image"}, .ram = RAM,
+	struct boot_request req = {.kernel = {i->data, i->len, "image", NULL}, .ram = RAM,
 				   .initrd = {big, 5000, "initrd.img"}};
 	const struct boot_piece *r;
 	struct boot_plan p;
@@ -638,7 +639,7 @@ static void test_cmdline_limit(void **state)
 	struct image *i = elf64_new();
 	char *text = calloc(1, 5000);
 	struct boot_request req = {
-		.kernel = {i->data, i->len, "image"}, .ram = RAM, .cmdline = text};
+		.kernel = {i->data, i->len, "image", NULL}, .ram = RAM, .cmdline = text};
 	struct boot_plan p;
 	struct err err;
 
@@ -731,6 +732,109 @@ static void test_files(void **state)
 	close(pipe_fd[0]);
 }
 
+/* A regular file stays open: its bytes are read when wanted, and not from a file that changed since. */
+static void test_open_file(void **state)
+{
+	char path[] = "/tmp/ringer-test-XXXXXX", to[4];
+	int fd = mkstemp(path);
+	const struct timespec times[2] = {{.tv_sec = 1}, {.tv_sec = 1}};
+	struct boot_file f;
+	struct err err;
+
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, "0123456789", 10), 10);
+	assert_int_equal(boot_file_open(&f, path, "kernel", 9, &err), -EFBIG);
+	assert_int_equal(boot_file_open(&f, path, "kernel", 10, &err), 0);
+	assert_true(f.open);
+	assert_int_equal(f.size, 10);
+	assert_memory_equal(f.data, "\0\0\0", 3);
+	assert_int_equal(boot_file_get(&f, 1, 2, &err), 0);
+	assert_memory_equal(f.data, "\00012\0", 4);
+	boot_file_forget(&f);
+	assert_null(f.data);
+	assert_int_equal(boot_file_load(&f, 6, to, 4, &err), 0);
+	assert_memory_equal(to, "6789", 4);
+	assert_int_equal(futimens(fd, times), 0);
+	assert_int_equal(boot_file_load(&f, 6, to, 4, &err), -ESTALE);
+	assert_non_null(strstr(err.text, "was written to"));
+	assert_int_equal(ftruncate(fd, 8), 0);
+	assert_int_equal(boot_file_load(&f, 6, to, 4, &err), -ESTALE);
+	assert_non_null(strstr(err.text, "was cut short"));
+	boot_file_free(&f);
+	close(fd);
+	unlink(path);
+}
+
+/* An image as kernel and as initrd in an open file loads what it loads from memory, and needs no memory meanwhile. */
+static void loads_from_file(const struct image *i, bool kernel_stays)
+{
+	char path[] = "/tmp/ringer-test-XXXXXX";
+	int fd = mkstemp(path);
+	struct boot_request req = {.cmdline = "x", .ram = RAM, .kernel = {i->data, i->len, path, NULL},
+				   .initrd = {i->data, i->len, path, NULL}};
+	struct boot_plan from_memory, from_file;
+	struct guest_mem *mem;
+	unsigned from_kernel = 0;
+	struct boot_file f, g;
+	struct err err;
+
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, i->data, i->len), i->len);
+	assert_int_equal(boot_plan_make(&from_memory, &req, &err), 0);
+	assert_int_equal(boot_file_open(&f, path, "kernel", GIB(1), &err), 0);
+	assert_int_equal(boot_file_open(&g, path, "initrd", GIB(1), &err), 0);
+	req.kernel = (struct boot_bytes){f.data, f.size, path, &f};
+	req.initrd = (struct boot_bytes){g.data, g.size, path, &g};
+	assert_int_equal(boot_plan_make(&from_file, &req, &err), 0);
+	boot_file_forget(&f);
+	boot_file_forget(&g);
+	assert_int_equal(guest_mem_new(&mem, &err), 0);
+	assert_int_equal(guest_mem_add_ram(mem, GPA(0), RAM, &err), 0);
+	assert_int_equal(boot_plan_load(&from_file, mem, &err), 0);
+	assert_int_equal(from_file.n_pieces, from_memory.n_pieces);
+	assert_int_equal(from_file.entry, from_memory.entry);
+	for (unsigned n = 0; n < from_file.n_pieces; n++) {
+		const struct boot_piece *p = &from_memory.piece[n];
+
+		assert_int_equal(from_file.piece[n].gpa, p->gpa);
+		assert_memory_equal(guest_ptr(mem, GPA(p->gpa), p->len), p->data, p->len);
+		from_kernel += from_file.piece[n].file == &f;
+	}
+	assert_int_equal(from_kernel, kernel_stays);
+	assert_ptr_equal(piece(&from_file, "initrd")->file, &g);
+	assert_int_equal(ftruncate(fd, (off_t)i->len - 1), 0);
+	assert_int_equal(boot_plan_load(&from_file, mem, &err), -ESTALE);
+	guest_mem_free(mem);
+	boot_plan_free(&from_file);
+	boot_plan_free(&from_memory);
+	boot_file_free(&f);
+	boot_file_free(&g);
+	close(fd);
+	unlink(path);
+}
+
+static void test_plan_of_open_files(void **state)
+{
+	struct image *i = elf64_new();
+	uint32_t entry = MIB(16) + 0x20;
+
+	/* Everything but the ELF header beyond what is read at once. */
+	add_note(i, XEN_NOTE_PHYS32_ENTRY, &entry, sizeof(entry));
+	memcpy(i->data + 0x1f000, i->data + 64, 2 * 56);
+	memcpy(i->data + 0x1e000, i->data + 0x800, 0x40);
+	memcpy(i->data + 0x18000, i->data + 0x1000, 0x1000);
+	memset(i->data + 64, 0, 0x2000 - 64);
+	put_le64(i->data + 32, 0x1f000);
+	put_le64(i->data + 0x1f000 + 8, 0x18000);
+	put_le64(i->data + 0x1f000 + 56 + 8, 0x1e000);
+	i->len = sizeof(i->data);
+	loads_from_file(i, true);
+	free(i);
+	i = packed_bzimage(UNPACK_GZIP);
+	loads_from_file(i, false);
+	free(i);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -741,7 +845,8 @@ int main(void)
 		cmocka_unit_test(test_multiboot_kludge), cmocka_unit_test(test_foreign),
 		cmocka_unit_test(test_mutations), cmocka_unit_test(test_initrd),
 		cmocka_unit_test(test_cmdline_limit), cmocka_unit_test(test_memory_map),
-		cmocka_unit_test(test_files),
+		cmocka_unit_test(test_files), cmocka_unit_test(test_open_file),
+		cmocka_unit_test(test_plan_of_open_files),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

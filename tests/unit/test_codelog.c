@@ -145,7 +145,7 @@ static void symbols_come_from_elf(void **state)
 	assert_int_equal(symbols_load(&s, "/proc/self/exe", &err), 0);
 	symbols_free(s);
 	assert_int_equal(boot_file_read(&f, "/proc/self/exe", "test", MIB(512), &err), 0);
-	bytes = (struct boot_bytes){f.data, f.size, "x"};
+	bytes = (struct boot_bytes){f.data, f.size, "x", NULL};
 	assert_int_equal(elf_view_open(&v, &bytes, &err), 0);
 	for (uint64_t i = 1; i < v.n_symbols; i++) {
 		assert_int_equal(elf_view_symbol(&v, i, &sym, &err), 0);
@@ -175,7 +175,7 @@ static void damaged_elf_is_safe(void **state)
 	struct err err;
 
 	assert_int_equal(boot_file_read(&f, "/proc/self/exe", "test", MIB(512), &err), 0);
-	bytes = (struct boot_bytes){f.data, f.size, "x"};
+	bytes = (struct boot_bytes){f.data, f.size, "x", NULL};
 	for (unsigned round = 0; round < 3000; round++) {
 		uint64_t sh, at[4];
 		uint8_t old[4];

@@ -143,7 +143,7 @@ static void make_object(struct object *o)
 static int load(struct flat **f, struct flat_function *fn, const struct object *o, const char *name, bool user,
 		struct err *err)
 {
-	const struct boot_bytes bytes = {o->bytes, o->size, "x.o"};
+	const struct boot_bytes bytes = {o->bytes, o->size, "x.o", NULL};
 	struct flat_config c = {.engine = &interp_engine, .user = user};
 	struct elf_view v;
 	int rc = elf_view_open(&v, &bytes, err);
@@ -336,7 +336,7 @@ static void linked_programs_can_be_used(void **state)
 	int rc;
 
 	assert_int_equal(boot_file_read(&file, "/proc/self/exe", "program", MIB(512), NULL), 0);
-	bytes = (struct boot_bytes){file.data, file.size, "x"};
+	bytes = (struct boot_bytes){file.data, file.size, "x", NULL};
 	assert_int_equal(elf_view_open(&v, &bytes, NULL), 0);
 	assert_int_equal(flat_load_size(&v, &c.ram, NULL), 0);
 	assert_int_equal(flat_new(&f, &c, NULL), 0);

@@ -7,20 +7,28 @@
  *     the fuzzer run it alone.
  *   - boot_plan_load() and boot_plan_enter() carry a plan out, any number of times. They cannot
  *     meet bad input any more: every piece was checked against the memory layout when planned.
+ * A regular file's bytes go straight from the file to guest memory, at a reset again: a kernel and an
+ * initrd would otherwise stay in memory twice. What goes on from there is what was planned, or an error:
+ * the plan only holds for the file that it was made of, so a file changed since is refused.
  * Pieces never overlap and lie in RAM below 4 GiB; what no piece fills is zero after a reset.
  */
 #ifndef RINGER_VM_BOOT_BOOT_H
 #define RINGER_VM_BOOT_BOOT_H
 
+#include <time.h>
+
 #include "base/base.h"
 #include "base/err.h"
 #include "vm/vm.h"
+
+struct boot_file;
 
 /* The bytes of a file, and the name that messages call it by. Not owned. */
 struct boot_bytes {
 	const uint8_t *data;
 	uint64_t size;
 	const char *name;
+	struct boot_file *file; /* data holds only what boot_bytes_get() was asked for; NULL: everything */
 };
 
 /* Where things are in the guest-physical address space of every machine. */
@@ -58,6 +66,8 @@ struct boot_piece {
 	uint64_t len;     /* bytes taken from data */
 	uint64_t mem_len; /* bytes the guest needs there; at least len */
 	const uint8_t *data;
+	struct boot_file *file; /* not NULL: the bytes are there, from off, and data is NULL */
+	uint64_t off;
 };
 
 enum boot_cpu_mode {
@@ -89,7 +99,10 @@ struct boot_request {
 	void *progress_ctx;
 };
 
-/* The plan refers to the request's bytes: they must outlive it. A failure leaves nothing to free. */
+/*
+ * The plan refers to the request's bytes and files: they must outlive it, but for the bytes of open files. A failure
+ * leaves nothing to free.
+ */
 int boot_plan_make(struct boot_plan *plan, const struct boot_request *req,
 		   struct err *err) must_check;
 /* Adds bytes to a finished plan, e.g. the ACPI tables. */
@@ -111,9 +124,27 @@ struct boot_file {
 	uint8_t *data;
 	uint64_t size;
 	size_t mapped;
+	/* Of a file that stays open: */
+	bool open;
+	int fd;
+	char *name;
+	struct timespec written; /* last, before anything was read */
 };
 int boot_file_read(struct boot_file *f, const char *path, const char *what, uint64_t limit,
 		   struct err *err) must_check;
+/*
+ * The same for a pipe and the like; a regular file stays open, and its data has the right size but holds only the bytes
+ * that boot_file_get() was asked for.
+ */
+int boot_file_open(struct boot_file *f, const char *path, const char *what, uint64_t limit,
+		   struct err *err) must_check;
+/* [off, off+len) lies in the file. */
+int boot_file_get(struct boot_file *f, uint64_t off, uint64_t len, struct err *err) must_check;
+/* Reads from an open file, which must be as it was when opened. */
+int boot_file_load(const struct boot_file *f, uint64_t off, void *to, uint64_t len,
+		   struct err *err) must_check;
+/* Of an open file: frees data. */
+void boot_file_forget(struct boot_file *f);
 void boot_file_free(struct boot_file *f);
 
 #endif

@@ -99,7 +99,9 @@ static int read_segment(const struct boot_bytes *b, const struct elf_layout *l, 
 			       "has %llu",
 			       b->name, i, (unsigned long long)s->filesz,
 			       (unsigned long long)s->off, (unsigned long long)b->size);
-	if (s->type == ELF_PT_LOAD && s->filesz > s->memsz)
+	if (s->type == ELF_PT_NOTE)
+		return boot_bytes_get(b, s->off, s->filesz, err);
+	if (s->filesz > s->memsz)
 		return err_set(err, ENOEXEC,
 			       "%s: damaged: segment %u is larger in the file than in memory",
 			       b->name, i);
@@ -136,6 +138,9 @@ int elf_parse(const struct boot_bytes *b, struct elf_image *elf, struct err *err
 			err, ENOEXEC,
 			"%s: truncated: program headers at offset %llu, the file has %llu bytes",
 			b->name, (unsigned long long)phoff, (unsigned long long)b->size);
+	ret = boot_bytes_get(b, phoff, (uint64_t)phnum * phentsize, err);
+	if (ret < 0)
+		return ret;
 	for (unsigned i = 0; i < phnum; i++) {
 		ret = read_segment(b, l, b->data + phoff + (uint64_t)i * phentsize, i, &elf->seg[i],
 				   err);
@@ -201,7 +206,7 @@ static bool find_note(const uint8_t *p, uint64_t len, const char *owner, uint32_
 			return false;
 		if (get_le32(p + pos + 8) == type && namesz == owner_len &&
 		    !memcmp(p + name, owner, owner_len)) {
-			*desc = (struct boot_bytes){p + data, descsz, owner};
+			*desc = (struct boot_bytes){p + data, descsz, owner, NULL};
 			return true;
 		}
 		pos = data + align_up(descsz, 4);

@@ -3,14 +3,31 @@
 
 #include <errno.h>
 
+static int load_from_file(const struct boot_piece *p, struct guest_mem *mem, struct err *err)
+{
+	void *to = guest_ptr(mem, GPA(p->gpa), p->len);
+	int ret = to ? boot_file_load(p->file, p->off, to, p->len, err) : -EFAULT;
+
+	if (ret == 0)
+		guest_mem_wrote(mem, GPA(p->gpa), p->len);
+	return ret;
+}
+
 int boot_plan_load(const struct boot_plan *plan, struct guest_mem *mem, struct err *err)
 {
 	for (unsigned i = 0; i < plan->n_pieces; i++) {
 		const struct boot_piece *p = &plan->piece[i];
+		int ret = 0;
 
-		if (p->len && guest_write(mem, GPA(p->gpa), p->data, p->len) < 0)
+		if (p->file)
+			ret = load_from_file(p, mem, err);
+		else if (p->len)
+			ret = guest_write(mem, GPA(p->gpa), p->data, p->len);
+		if (ret == -EFAULT)
 			return err_set(err, EFAULT, "the %s at %#llx does not lie in RAM", p->what,
 				       (unsigned long long)p->gpa);
+		if (ret < 0)
+			return ret;
 	}
 	return 0;
 }

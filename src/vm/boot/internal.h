@@ -62,6 +62,10 @@ static inline bool bytes_have(const struct boot_bytes *b, uint64_t off, uint64_t
 	return range_within(off, len, b->size);
 }
 
+/* Before data[off..off+len), which the file has, is looked at; the first BOOT_HEAD bytes are there from the start. */
+#define BOOT_HEAD KIB(64)
+int boot_bytes_get(const struct boot_bytes *b, uint64_t off, uint64_t len, struct err *err) must_check;
+
 /* Zeroed memory that the plan frees; NULL with err set. */
 void *boot_plan_alloc(struct boot_plan *plan, size_t len, struct err *err) must_check;
 /*

@@ -329,6 +329,8 @@ int linux_plan_bzimage(struct boot_plan *plan, const struct boot_request *req, b
 	struct setup s;
 	int ret = parse_setup(b, &s, err);
 
+	if (ret == 0)
+		ret = boot_bytes_get(b, s.payload_off, s.payload_len, err);
 	if (ret < 0)
 		return ret;
 	kind = unpack_detect(b->data + s.payload_off, s.payload_len);

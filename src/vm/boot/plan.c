@@ -71,7 +71,8 @@ int boot_plan_add(struct boot_plan *plan, const char *what, uint64_t gpa, const 
 	}
 	if (plan->n_pieces == BOOT_PIECES)
 		return err_set(err, ENOEXEC, "more than %d pieces to load", BOOT_PIECES);
-	plan->piece[plan->n_pieces++] = (struct boot_piece){what, gpa, len, mem_len, data};
+	plan->piece[plan->n_pieces++] = (struct boot_piece){
+		.what = what, .gpa = gpa, .len = len, .mem_len = mem_len, .data = data};
 	return 0;
 }
 
@@ -202,6 +203,25 @@ static int plan_any(struct boot_plan *plan, const struct boot_request *req, stru
 	return boot_refuse(k, err);
 }
 
+int boot_bytes_get(const struct boot_bytes *b, uint64_t off, uint64_t len, struct err *err)
+{
+	return b->file && len ? boot_file_get(b->file, off, len, err) : 0;
+}
+
+/* Pieces whose bytes lie in an open file come from there. */
+static void bind_pieces(struct boot_plan *plan, struct boot_file *f)
+{
+	for (unsigned i = 0; f && f->open && i < plan->n_pieces; i++) {
+		struct boot_piece *p = &plan->piece[i];
+
+		if (!p->len || p->file || p->data < f->data || p->data >= f->data + f->size)
+			continue;
+		p->file = f;
+		p->off = (uint64_t)(p->data - f->data);
+		p->data = NULL;
+	}
+}
+
 int boot_plan_make(struct boot_plan *plan, const struct boot_request *req, struct err *err)
 {
 	struct err why = {""};
@@ -209,7 +229,9 @@ int boot_plan_make(struct boot_plan *plan, const struct boot_request *req, struc
 
 	memset(plan, 0, sizeof(*plan));
 	plan->ram = req->ram;
-	ret = plan_any(plan, req, &why);
+	ret = boot_bytes_get(&req->kernel, 0, min_u64(req->kernel.size, BOOT_HEAD), &why);
+	if (ret == 0)
+		ret = plan_any(plan, req, &why);
 	if (ret < 0) {
 		size_t n = strlen(req->kernel.name);
 
@@ -221,5 +243,7 @@ int boot_plan_make(struct boot_plan *plan, const struct boot_request *req, struc
 		boot_plan_free(plan);
 		return err_set(err, -ret, "%s", why.text);
 	}
+	bind_pieces(plan, req->kernel.file);
+	bind_pieces(plan, req->initrd.file);
 	return 0;
 }
