@@ -34,6 +34,7 @@ enum opt_kind {
 	OPT_TEXT,   /* const char *: any text */
 	OPT_FILE,   /* const char *: a path, not empty */
 	OPT_SIZE,   /* uint64_t bytes: number with K, M, G or T */
+	OPT_NUMBER, /* uint64_t: decimal */
 	OPT_CHOICE, /* unsigned: position in the list */
 	OPT_NAME,   /* const char *: a name of the list */
 	OPT_LIST,   /* const char *: names of the list, with commas between them */
@@ -56,7 +57,7 @@ struct cli_option {
 	 * number after it, at least 1.
 	 */
 	unsigned signed_from;
-	uint64_t min, max, step; /* OPT_SIZE */
+	uint64_t min, max, step; /* OPT_SIZE; without step: OPT_NUMBER */
 	const char *conflicts; /* names of options, separated by spaces, that contradict this one */
 	const char *needs;     /* likewise: at least one of them must be given */
 	size_t offset;         /* of the field in struct cli_options */
@@ -77,7 +78,7 @@ struct engine_options {
 
 struct run_options {
 	const char *kernel, *initrd, *append, *engine, *cpu;
-	uint64_t memory;
+	uint64_t memory, cpus;
 	struct chr_spec serial, debugcon;
 	unsigned boot;         /* enum vm_boot */
 	unsigned log;          /* enum log_level */

@@ -124,6 +124,25 @@ static int set_size(const struct cli_option *opt, uint64_t *field, const char *v
 	return 0;
 }
 
+static int set_number(const struct cli_option *opt, uint64_t *field, const char *value,
+		      struct err *err)
+{
+	uint64_t n = 0;
+
+	if (!*value || value[strspn(value, "0123456789")])
+		return err_set(err, EINVAL, "--%s: '%.64s' is no number", opt->name, value);
+	for (const char *p = value; *p; p++)
+		if (__builtin_mul_overflow(n, 10, &n) ||
+		    __builtin_add_overflow(n, (uint64_t)(*p - '0'), &n))
+			n = UINT64_MAX;
+	if (n < opt->min || n > opt->max)
+		return err_set(err, EINVAL, "--%s: %.64s is out of range; between %llu and %llu are possible",
+			       opt->name, value, (unsigned long long)opt->min,
+			       (unsigned long long)opt->max);
+	*field = n;
+	return 0;
+}
+
 static int set_chr(const struct cli_option *opt, struct chr_spec *field, const char *value,
 		   struct err *err)
 {
@@ -168,6 +187,8 @@ static int set_option(const struct cli_option *opt, struct cli_options *o, const
 		return 0;
 	case OPT_SIZE:
 		return set_size(opt, field, value, err);
+	case OPT_NUMBER:
+		return set_number(opt, field, value, err);
 	case OPT_CHOICE:
 	case OPT_NAME:
 		return set_choice(opt, field, value, err);

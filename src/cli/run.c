@@ -194,6 +194,7 @@ static int make_machine(struct run *r, struct err *err)
 		.initrd = o->initrd,
 		.cmdline = o->append,
 		.ram = o->memory,
+		.cpus = (unsigned)o->cpus,
 		.engine = o->engine,
 		.cpu = o->cpu,
 		.boot = (enum vm_boot)o->boot,

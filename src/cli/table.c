@@ -87,6 +87,9 @@ static const struct cli_option run_options[] = {
 	 .step = KIB(4), IN(run, memory),
 	 .help = "Guest memory, with a suffix K, M or G: 2M to 64G. It is taken from the host as "
 		 "the guest touches it."},
+	{"cpus", 0, OPT_NUMBER, .value = "N", .def = "1", .min = 1, .max = VM_CPUS_MAX,
+	 IN(run, cpus),
+	 .help = "Processors that the guest has: 1 to 64, also more than the host has."},
 	ENGINE_OPTIONS(run),
 	{"cpu", 0, OPT_NAME, .value = "MODEL", .def = "default", .list = cpu_model_name,
 	 IN(run, cpu), .more = true,

@@ -18,7 +18,6 @@
 
 #define HUGE_PAGE MIB(2)
 #define MAX_REGIONS 8
-#define MAX_WATCHERS 8
 #define CODE_LINE_SHIFT 6
 
 struct region {
@@ -30,7 +29,7 @@ struct region {
 struct guest_mem {
 	struct region region[MAX_REGIONS];
 	unsigned n_regions;
-	struct code_watcher watcher[MAX_WATCHERS];
+	struct code_watcher watcher[GUEST_MEM_WATCHERS];
 	unsigned n_watchers;
 };
 
@@ -225,7 +224,7 @@ void *mem_map_tables(uint64_t size)
 
 int guest_mem_watch_code(struct guest_mem *m, const struct code_watcher *w)
 {
-	if (m->n_watchers == MAX_WATCHERS)
+	if (m->n_watchers == GUEST_MEM_WATCHERS)
 		return -ENOSPC;
 	m->watcher[m->n_watchers++] = *w;
 	return 0;

@@ -52,11 +52,12 @@ void guest_mem_wrote(struct guest_mem *m, gpa_t gpa, uint64_t len);
  * watcher drops what it cached of those bytes, and marks again the lines in those pages that it still uses: so
  * nobody clears another's marks. A mark that nobody needs any more costs one call and is gone.
  */
+#define GUEST_MEM_WATCHERS 256
 struct code_watcher {
 	void (*wrote)(void *ctx, gpa_t gpa, uint64_t len);
 	void *ctx;
 };
-/* At most 8, -ENOSPC beyond; ctx says which one goes. Both only while no vCPU and no device runs. */
+/* -ENOSPC beyond GUEST_MEM_WATCHERS; ctx says which one goes. Both only while no vCPU and no device runs. */
 int guest_mem_watch_code(struct guest_mem *m, const struct code_watcher *w) must_check;
 void guest_mem_unwatch_code(struct guest_mem *m, const void *ctx);
 void guest_code_mark(struct guest_mem *m, gpa_t gpa, uint64_t len);

@@ -189,9 +189,13 @@ static void pin_nmi(void *ctx)
 	vcpu_request(ctx, CPU_REQ_NMI);
 }
 
+/* A start-up IPI from before the INIT has lost its meaning. */
 static void pin_init(void *ctx)
 {
-	vcpu_request(ctx, CPU_REQ_INIT);
+	struct vcpu *v = ctx;
+
+	v->request &= ~(uint32_t)CPU_REQ_SIPI;
+	vcpu_request(v, CPU_REQ_INIT);
 }
 
 static void pin_sipi(void *ctx, uint8_t vector)

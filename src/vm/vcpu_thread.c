@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <linux/futex.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -20,8 +21,10 @@ void vcpu_thread_wake(struct vcpu *v)
 {
 	struct vcpu_thread *t = v->owner;
 
+	/* Either the count is up before the thread looks at it, or `asleep` is seen here. */
 	atomic_fetch_add(&t->wake_seq, 1);
-	futex(&t->wake_seq, FUTEX_WAKE_PRIVATE, 1);
+	if (atomic_load(&t->asleep))
+		futex(&t->wake_seq, FUTEX_WAKE_PRIVATE, 1);
 }
 
 /*
@@ -65,7 +68,10 @@ void vcpu_thread_times(const struct vcpu_thread *t, struct vcpu_times *out)
 static void wait_halted(struct vcpu_thread *t, uint32_t seq)
 {
 	account(t, true, true);
-	futex(&t->wake_seq, FUTEX_WAIT_PRIVATE, seq);
+	atomic_store(&t->asleep, true);
+	if (atomic_load(&t->wake_seq) == seq)
+		futex(&t->wake_seq, FUTEX_WAIT_PRIVATE, seq);
+	atomic_store(&t->asleep, false);
 	account(t, true, false);
 }
 
@@ -103,6 +109,7 @@ static void vcpu_signals(sigset_t *set)
 int vcpu_thread_start(struct vcpu_thread *t, struct err *err)
 {
 	sigset_t set, old;
+	char name[16];
 	int ret;
 
 	vcpu_signals(&set);
@@ -112,6 +119,8 @@ int vcpu_thread_start(struct vcpu_thread *t, struct err *err)
 	if (ret)
 		return err_set(err, ret, "cannot start a thread for vCPU %u: %s", t->vcpu->id,
 			       strerror(ret));
+	snprintf(name, sizeof(name), "vcpu%u", t->vcpu->id);
+	pthread_setname_np(t->thread, name);
 	t->running = true;
 	return 0;
 }

@@ -4,7 +4,8 @@
  * Waking. vcpu_request() sets request bits, then calls wake, which counts wake_seq up and wakes the
  * futex on it. The thread reads wake_seq before it enters the engine and sleeps only while the
  * count is still that: a request that comes after the engine last looked cannot be slept through.
- * wake is a plain atomic and a system call, so that a signal handler may call it.
+ * Nobody is woken, which would take a system call, while the thread is not about to sleep: an
+ * interrupt for a running vCPU costs two atomic accesses. wake is a plain atomic and a system call, so that a signal handler may call it.
  */
 #ifndef RINGER_VM_VCPU_THREAD_H
 #define RINGER_VM_VCPU_THREAD_H
@@ -28,6 +29,7 @@ struct vcpu_thread {
 	void (*ended)(void *ctx, struct vcpu *v, enum run_exit why);
 	void *ctx;
 	_Atomic uint32_t wake_seq;
+	_Atomic bool asleep; /* or about to be */
 	/*
 	 * Written by the vCPU's thread alone, read by any: cycles up to `since`, when it went into the
 	 * engine or (waits) to sleep; since 0: neither. seq is odd while they change.

@@ -20,7 +20,6 @@
 #include "vm/vm.h"
 
 #include <errno.h>
-#include <semaphore.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,51 +27,13 @@
 
 #include "cpu/system.h"
 #include "vm/acpi.h"
-#include "vm/board.h"
-#include "vm/boot/boot.h"
-#include "vm/vcpu_thread.h"
+#include "vm/internal.h"
 
 #define KERNEL_FILE_MAX GIB(2)
 #define RAM_MIN MIB(2)
 #define RAM_MAX GIB(64)
 
-/* In order of precedence when several are seen together. */
-enum vm_event {
-	EVENT_POWER_OFF = 1 << 0,
-	EVENT_DEBUG_EXIT = 1 << 1,
-	EVENT_ENDED = 1 << 2,
-	EVENT_STOP = 1 << 3,
-	EVENT_RESET = 1 << 4,
-	EVENT_REBOOT = 1 << 5, /* a reset that the host asked for */
-	EVENT_PAUSE = 1 << 6,  /* want_paused may have changed */
-};
-
-struct vm {
-	struct vm_config cfg; /* strings are not kept */
-	struct loop *loop;
-	struct cpu_model model;
-	const struct engine_ops *engine;
-	struct board *board;
-	struct vcpu *vcpu[1];
-	struct vcpu_thread thread[1];
-	unsigned n_vcpus;
-	struct boot_file kernel, initrd; /* the plan refers to them */
-	struct boot_plan plan;
-	uint8_t acpi[BOOT_ACPI_SIZE];
-
-	_Atomic uint32_t events;        /* enum vm_event */
-	_Atomic uint32_t exit_value;    /* of EVENT_DEBUG_EXIT */
-	_Atomic(struct vcpu *) ended_vcpu; /* of EVENT_ENDED */
-	enum run_exit ended_why;
-	_Atomic unsigned resets;
-	_Atomic bool want_paused;
-	_Atomic enum vm_state state; /* written by vm_run()'s thread */
-	sem_t posted; /* wakes vm_run()'s thread while the machine is paused */
-	struct vm_listener listener;
-};
-
-/* Any thread, also in a signal handler. */
-static void post(struct vm *vm, enum vm_event event)
+void vm_post(struct vm *vm, enum vm_event event)
 {
 	atomic_fetch_or(&vm->events, event);
 	for (unsigned i = 0; i < vm->n_vcpus; i++)
@@ -82,12 +43,12 @@ static void post(struct vm *vm, enum vm_event event)
 
 static void on_power_off(void *ctx)
 {
-	post(ctx, EVENT_POWER_OFF);
+	vm_post(ctx, EVENT_POWER_OFF);
 }
 
 static void on_reset(void *ctx)
 {
-	post(ctx, EVENT_RESET);
+	vm_post(ctx, EVENT_RESET);
 }
 
 static void on_debug_exit(void *ctx, uint32_t value)
@@ -96,30 +57,7 @@ static void on_debug_exit(void *ctx, uint32_t value)
 
 	if (!(atomic_load(&vm->events) & EVENT_DEBUG_EXIT))
 		atomic_store(&vm->exit_value, value);
-	post(vm, EVENT_DEBUG_EXIT);
-}
-
-static bool should_stop(void *ctx)
-{
-	struct vm *vm = ctx;
-
-	return atomic_load(&vm->events) != 0;
-}
-
-static void on_ended(void *ctx, struct vcpu *v, enum run_exit why)
-{
-	struct vm *vm = ctx;
-	struct vcpu *none = NULL;
-
-	if (why == RUN_SHUTDOWN && vm->cfg.reset_on_triple_fault) {
-		log_warn(&vm->cfg.log, "vCPU %u: triple fault, resetting: %s", v->id,
-			 v->stop_reason);
-		post(vm, EVENT_RESET);
-		return;
-	}
-	if (atomic_compare_exchange_strong(&vm->ended_vcpu, &none, v))
-		vm->ended_why = why;
-	post(vm, EVENT_ENDED);
+	vm_post(vm, EVENT_DEBUG_EXIT);
 }
 
 static int check_config(const struct vm_config *c, struct err *err)
@@ -152,33 +90,6 @@ static int new_board(struct vm *vm, struct err *err)
 	};
 
 	return board_new(&vm->board, &cfg, err);
-}
-
-static int new_vcpu(struct vm *vm, unsigned id, struct err *err)
-{
-	struct vcpu_thread *t = &vm->thread[id];
-	struct vcpu *v;
-	int ret = vcpu_new(&v, id, &vm->model, vm->board->mem, vm->board->bus, err);
-
-	if (ret < 0)
-		return ret;
-	vm->vcpu[id] = v;
-	*t = (struct vcpu_thread){
-		.vcpu = v, .should_stop = should_stop, .ended = on_ended, .ctx = vm};
-	v->cpu_count = ARRAY_SIZE(vm->vcpu);
-	v->log = &vm->cfg.log;
-	v->owner = t;
-	v->wake = vcpu_thread_wake;
-	vm->n_vcpus++;
-	ret = board_plug_cpu(vm->board, v, err);
-	if (ret < 0)
-		return ret;
-	v->engine = vm->engine;
-	v->config = &vm->cfg.engine_config;
-	ret = vm->engine->vcpu_init ? vm->engine->vcpu_init(v, err) : 0;
-	if (ret < 0)
-		v->engine = NULL; /* nothing to take down */
-	return ret;
 }
 
 /*
@@ -252,15 +163,14 @@ static int reset_machine(struct vm *vm, struct err *err)
 	int ret;
 
 	guest_mem_clear(vm->board->mem);
-	for (unsigned i = 0; i < vm->n_vcpus; i++) {
-		vcpu_reset(vm->vcpu[i]);
-		vm->vcpu[i]->wait_sipi = i > 0;
-	}
+	vm_reset_vcpus(vm);
 	board_reset(vm->board);
 	ret = boot_plan_load(&vm->plan, vm->board->mem, err);
-	if (ret == 0)
-		boot_plan_enter(&vm->plan, vm->vcpu[0]);
-	return ret;
+	if (ret < 0)
+		return ret;
+	boot_plan_enter(&vm->plan, vm->vcpu[0]);
+	vm_match_vcpus(vm);
+	return 0;
 }
 
 int vm_new(struct vm **out, struct vm_config *config, struct loop *loop, struct err *err)
@@ -276,7 +186,10 @@ int vm_new(struct vm **out, struct vm_config *config, struct loop *loop, struct 
 	vm->cfg = *config;
 	vm->loop = loop;
 	sem_init(&vm->posted, 0, 0);
+	vm->cfg.cpus = (unsigned)max_u64(config->cpus, 1);
 	ret = check_config(config, err);
+	if (ret == 0)
+		ret = vm_check_cpus(&vm->cfg, err);
 	if (ret == 0)
 		ret = vm_check_engine_config(&vm->cfg.engine_config, err);
 	if (ret == 0)
@@ -285,8 +198,8 @@ int vm_new(struct vm **out, struct vm_config *config, struct loop *loop, struct 
 		ret = cpu_model_init(&vm->model, config->cpu ? config->cpu : "default", err);
 	if (ret == 0)
 		ret = new_board(vm, err);
-	for (unsigned i = 0; i < ARRAY_SIZE(vm->vcpu) && ret == 0; i++)
-		ret = new_vcpu(vm, i, err);
+	if (ret == 0)
+		ret = vm_new_vcpus(vm, err);
 	if (ret == 0)
 		ret = plan_boot(vm, config, err);
 	if (ret == 0)
@@ -295,27 +208,13 @@ int vm_new(struct vm **out, struct vm_config *config, struct loop *loop, struct 
 		vm_free(vm);
 		return ret;
 	}
-	log_info(&vm->cfg.log, "%s: %s, engine %s, CPU %s, %llu MiB", config->kernel,
-		 vm->plan.protocol, vm->engine->name, vm->model.name,
+	log_info(&vm->cfg.log, "%s: %s, engine %s, %u CPUs %s, %llu MiB", config->kernel,
+		 vm->plan.protocol, vm->engine->name, vm->n_vcpus, vm->model.name,
 		 (unsigned long long)config->ram >> 20);
 	if (vm->cfg.no_reboot) /* so nothing is loaded again */
 		free_boot(vm);
 	*out = vm;
 	return 0;
-}
-
-/* Runs the vCPUs until an event; returns the events, cleared. */
-static uint32_t run_until_event(struct vm *vm, struct err *err)
-{
-	int ret = 0;
-
-	for (unsigned i = 0; i < vm->n_vcpus && ret == 0; i++)
-		ret = vcpu_thread_start(&vm->thread[i], err);
-	if (ret < 0)
-		post(vm, EVENT_STOP);
-	for (unsigned i = 0; i < vm->n_vcpus; i++)
-		vcpu_thread_join(&vm->thread[i]);
-	return ret < 0 ? 0 : atomic_exchange(&vm->events, 0);
 }
 
 /* Sleeps until an event; returns the events, cleared. */
@@ -421,52 +320,13 @@ void vm_run(struct vm *vm, struct vm_result *result)
 	vm->state = VM_RUNNING;
 	tell(vm, VM_NEWS_BOOTED, NULL);
 	do
-		events = vm->state == VM_PAUSED ? wait_paused(vm) : run_until_event(vm, &err);
+		events = vm->state == VM_PAUSED ? wait_paused(vm) : vm_run_vcpus(vm, &err);
 	while (!handle_events(vm, events, result, &err));
 	vm->state = VM_ENDED;
 	for (unsigned i = 0; i < vm->n_vcpus; i++)
 		result->insns += vm->vcpu[i]->insns;
 	result->resets = vm->resets;
 	tell(vm, VM_NEWS_ENDED, result->reason);
-}
-
-/* Adds the counters of v by name to those of the vCPUs before it, which have the same in the same order. */
-static void add_engine_counters(struct vm_stats *s, const struct vcpu *v)
-{
-	struct engine_counter c[VM_ENGINE_COUNTERS];
-	unsigned n = 0;
-
-	if (v->engine && v->engine->counters)
-		n = v->engine->counters(v, c, ARRAY_SIZE(c));
-	n = (unsigned)min_u64(n, ARRAY_SIZE(c));
-	for (unsigned i = 0; i < n; i++) {
-		if (i < s->n_engine) {
-			s->engine[i].value += c[i].value;
-		} else {
-			s->engine[i] = c[i];
-			s->n_engine = i + 1;
-		}
-	}
-}
-
-void vm_stats(const struct vm *vm, struct vm_stats *s)
-{
-	memset(s, 0, sizeof(*s));
-	s->resets = vm->resets;
-	for (unsigned i = 0; i < vm->n_vcpus; i++) {
-		const struct vcpu *v = vm->vcpu[i];
-		struct vcpu_times t;
-
-		vcpu_thread_times(&vm->thread[i], &t);
-		s->engine_cycles += t.engine;
-		s->idle_cycles += t.idle;
-		s->device_cycles += v->device_cycles;
-		s->insns += v->insns;
-		s->interrupts += v->interrupts;
-		for (unsigned e = 0; e < ARRAY_SIZE(v->exceptions); e++)
-			s->exceptions += v->exceptions[e];
-		add_engine_counters(s, v);
-	}
 }
 
 const struct engine_ops *vm_engine(const struct vm *vm)
@@ -476,24 +336,24 @@ const struct engine_ops *vm_engine(const struct vm *vm)
 
 void vm_stop(struct vm *vm)
 {
-	post(vm, EVENT_STOP);
+	vm_post(vm, EVENT_STOP);
 }
 
 void vm_pause(struct vm *vm)
 {
 	atomic_store(&vm->want_paused, true);
-	post(vm, EVENT_PAUSE);
+	vm_post(vm, EVENT_PAUSE);
 }
 
 void vm_resume(struct vm *vm)
 {
 	atomic_store(&vm->want_paused, false);
-	post(vm, EVENT_PAUSE);
+	vm_post(vm, EVENT_PAUSE);
 }
 
 void vm_reboot(struct vm *vm)
 {
-	post(vm, EVENT_REBOOT);
+	vm_post(vm, EVENT_REBOOT);
 }
 
 enum vm_state vm_state(const struct vm *vm)
@@ -526,16 +386,9 @@ void vm_free(struct vm *vm)
 		return;
 	/* APICs refer to vCPUs, vCPUs to memory and bus: the engine's part goes first, the CPUs
 	 * last. */
-	for (unsigned i = 0; i < vm->n_vcpus; i++) {
-		struct vcpu *v = vm->vcpu[i];
-
-		if (v->engine && v->engine->vcpu_fini)
-			v->engine->vcpu_fini(v);
-		v->engine = NULL;
-	}
+	vm_fini_engines(vm);
 	board_free(vm->board);
-	for (unsigned i = 0; i < vm->n_vcpus; i++)
-		vcpu_free(vm->vcpu[i]);
+	vm_free_vcpus(vm);
 	free_boot(vm);
 	loop_lock(vm->loop);
 	chr_free(vm->cfg.serial);

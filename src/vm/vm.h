@@ -12,6 +12,9 @@
 #include "host/chr.h"
 #include "host/loop.h"
 
+/* Processors that a machine can have. */
+#define VM_CPUS_MAX 64
+
 enum vm_boot {
 	VM_BOOT_AUTO,  /* by the file's kind, the fastest way that works */
 	VM_BOOT_LINUX, /* Linux 64-bit entry; a compressed payload is unpacked on the host */
@@ -25,6 +28,7 @@ struct vm_config {
 	const char *cmdline; /* or NULL: "" */
 	uint64_t ram;        /* bytes, multiple of 4 KiB; at least 2 MiB, at most 64 GiB */
 	const char *engine;  /* a name of vm_engines, or "auto": the first that works here */
+	unsigned cpus;       /* 1..VM_CPUS_MAX; 0: 1. May be more than the host has */
 	/* What the engine may be told (copied); cache_bytes 0: ENGINE_CACHE_DEFAULT. */
 	struct engine_config engine_config;
 	const char *cpu;     /* model name; NULL: "default" */

@@ -25,19 +25,20 @@ def check_dmesg(guest, justified=()):
     check(not bad, "dmesg has warnings:\n  " + "\n  ".join(bad))
 
 
-def check_cpu(guest):
+def check_cpu(guest, cpus=1):
     cpuinfo = guest.run("cat /proc/cpuinfo")
-    check(len(re.findall(r"^processor\s*:", cpuinfo, re.M)) == 1, "not one processor in /proc/cpuinfo")
+    found = len(re.findall(r"^processor\s*:", cpuinfo, re.M))
+    check(found == cpus, f"{found} processors in /proc/cpuinfo, not {cpus}")
     flags = re.search(r"^flags\s*:(.*)", cpuinfo, re.M)
     check(flags, "no flags in /proc/cpuinfo")
     missing = {"lm", "nx", "sse4_2", "popcnt", "syscall", "hypervisor"} - set(flags.group(1).split())
     check(not missing, f"/proc/cpuinfo lacks {missing}")
 
 
-def check_shell(guest):
+def check_shell(guest, cpus=1):
     uname = guest.run("uname -a")
     check(re.match(r"Linux guest 6\.\S+ .*x86_64", uname), f"uname -a: {uname!r}")
-    check_cpu(guest)
+    check_cpu(guest, cpus)
     check(guest.run("echo $((1234567 * 7654321 % 1000003))").strip() == str(1234567 * 7654321 % 1000003),
           "arithmetic in the shell")
     check(guest.run("awk 'BEGIN { printf \"%.12f\", 355 / 113 }'") == "3.141592920354", "floating point")

@@ -14,11 +14,12 @@ import badfile
 import boot
 import life
 import observe
+import smp
 import stress
 import terminal
 from guest import Failure, Guest
 
-CASES = {**boot.CASES, **life.CASES, **observe.CASES, **terminal.CASES, **badfile.CASES, **stress.CASES}
+CASES = {**boot.CASES, **life.CASES, **observe.CASES, **terminal.CASES, **badfile.CASES, **stress.CASES, **smp.CASES}
 
 
 class Bench:

@@ -90,6 +90,11 @@ static void bad_lines_are_refused(void **state)
 		{"run|--kernel|--initrd|i", "needs a value before '--initrd'"},
 		{"run|--kernel|k|--kernel|k", "given twice"},
 		{"run|--kernel|k|-m|1G|--memory|2G", "given twice"},
+		{"run|--kernel|k|--cpus|0", "between 1 and 64"},
+		{"run|--kernel|k|--cpus|65", "between 1 and 64"},
+		{"run|--kernel|k|--cpus|99999999999999999999999", "between 1 and 64"},
+		{"run|--kernel|k|--cpus|2x", "no number"},
+		{"run|--kernel|k|--cpus=", "no number"},
 		{"run|--kernel|k|-m|512", "did you mean 512M?"},
 		{"run|--kernel|k|-m|", "'' is no size"},
 		{"run|--kernel|k|-m|-5M", "'-5M' is no size"},
@@ -443,7 +448,7 @@ static void table_is_sound(void **state)
 				 o->needs ? o->needs : "");
 			for (char *w = strtok(names, " "); w; w = strtok(NULL, " "))
 				assert_true(cli_find_option(c, w, strlen(w)) >= 0);
-			if (o->kind == OPT_SIZE)
+			if (o->kind == OPT_SIZE || o->kind == OPT_NUMBER)
 				assert_true(o->min < o->max);
 		}
 		assert_true(n < 64);

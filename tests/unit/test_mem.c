@@ -167,7 +167,7 @@ static void test_code_watchers(void **state)
 	put(f, 0x8040, 1);
 	assert_int_equal(f->wrote, 2);
 	assert_int_equal(k.wrote, 1);
-	for (unsigned i = 1; i < 8; i++)
+	for (unsigned i = 1; i < GUEST_MEM_WATCHERS; i++)
 		assert_int_equal(guest_mem_watch_code(f->mem, &w), 0);
 	assert_int_equal(guest_mem_watch_code(f->mem, &w), -ENOSPC);
 }

@@ -1,0 +1,43 @@
+/* stats.c - figures about a machine, summed over its vCPUs. */
+#include <string.h>
+
+#include "vm/internal.h"
+
+/* Adds the counters of v by name to those of the vCPUs before it, which have the same in the same order. */
+static void add_engine_counters(struct vm_stats *s, const struct vcpu *v)
+{
+	struct engine_counter c[VM_ENGINE_COUNTERS];
+	unsigned n = 0;
+
+	if (v->engine && v->engine->counters)
+		n = v->engine->counters(v, c, ARRAY_SIZE(c));
+	n = (unsigned)min_u64(n, ARRAY_SIZE(c));
+	for (unsigned i = 0; i < n; i++) {
+		if (i < s->n_engine) {
+			s->engine[i].value += c[i].value;
+		} else {
+			s->engine[i] = c[i];
+			s->n_engine = i + 1;
+		}
+	}
+}
+
+void vm_stats(const struct vm *vm, struct vm_stats *s)
+{
+	memset(s, 0, sizeof(*s));
+	s->resets = vm->resets;
+	for (unsigned i = 0; i < vm->n_vcpus; i++) {
+		const struct vcpu *v = vm->vcpu[i];
+		struct vcpu_times t;
+
+		vcpu_thread_times(&vm->thread[i], &t);
+		s->engine_cycles += t.engine;
+		s->idle_cycles += t.idle;
+		s->device_cycles += v->device_cycles;
+		s->insns += v->insns;
+		s->interrupts += v->interrupts;
+		for (unsigned e = 0; e < ARRAY_SIZE(v->exceptions); e++)
+			s->exceptions += v->exceptions[e];
+		add_engine_counters(s, v);
+	}
+}
