@@ -211,8 +211,6 @@ int vm_new(struct vm **out, struct vm_config *config, struct loop *loop, struct 
 	log_info(&vm->cfg.log, "%s: %s, engine %s, %u CPUs %s, %llu MiB", config->kernel,
 		 vm->plan.protocol, vm->engine->name, vm->n_vcpus, vm->model.name,
 		 (unsigned long long)config->ram >> 20);
-	if (vm->cfg.no_reboot) /* so nothing is loaded again */
-		free_boot(vm);
 	*out = vm;
 	return 0;
 }
