@@ -72,6 +72,7 @@ CALLS = {
     "bt/verify.c": {"mmap* munmap err_set": BUILDING, "malloc free": TRANSLATING},
     "bt/verify_text.c": {"snprintf vsnprintf": SPILLED},
     "bt/translate.c": {"ZydisRegister*": TRANSLATING, "mmap* munmap err_set": BUILDING},
+    "mem/code.c": {"err_set": BUILDING},
     "mem/mem.c": {"calloc free mmap* munmap madvise err_set": BUILDING},
     "mem/mmu.c": {"calloc free mmap* munmap madvise err_set": BUILDING},
     "bus/bus.c": {"calloc free realloc malloc err_*": BUILDING, "log_msg": BUS},

@@ -202,6 +202,29 @@ void cpu_probe(struct vcpu *v, unsigned seg, uint64_t lin, unsigned len, bool wr
 	translate(v, seg, lin, len, write ? MMU_WRITE : MMU_READ, mode, r);
 }
 
+uint8_t cpu_update_sys(struct vcpu *v, uint64_t lin, uint8_t set, uint8_t clear)
+{
+	struct mmu_result r[2];
+	uint8_t old, *host;
+
+	translate(v, S_COUNT, lin, 1, MMU_WRITE, MMU_KERNEL, r);
+	host = r[0].device ? NULL : guest_ptr(v->mem, r[0].gpa, 1);
+	if (host) {
+		old = __atomic_load_n(host, __ATOMIC_RELAXED);
+		while (!__atomic_compare_exchange_n(host, &old, (old | set) & ~clear, true, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
+			;
+		guest_mem_wrote(v->mem, r[0].gpa, 1);
+	} else {
+		uint8_t new;
+
+		device_read(v, r[0].gpa.v, &old, 1);
+		new = (old | set) & ~clear;
+		device_write(v, r[0].gpa.v, &new, 1);
+	}
+	note_access(v, lin, 1, true);
+	return old;
+}
+
 void cpu_pin(struct vcpu *v, struct cpu_pin *p, unsigned seg, uint64_t lin, unsigned len, bool read,
 	     bool write)
 {

@@ -132,6 +132,12 @@ static inline void cpu_store_sys(struct vcpu *v, uint64_t lin, unsigned size, ui
 }
 
 /*
+ * Sets and clears bits of the byte at lin by a locked operation, as processors do it for the accessed and busy bits of
+ * descriptors, and returns what was there before. A byte of a device is read and written.
+ */
+uint8_t cpu_update_sys(struct vcpu *v, uint64_t lin, uint8_t set, uint8_t clear);
+
+/*
  * A memory operand to be used in place. host is where its bytes are: the guest's RAM itself, or v->bounce (at
  * the same offset within 64 bytes, already read when `read`). cpu_pin_done() writes a bounce buffer back and
  * reports writes to code. All faults are raised by cpu_pin().

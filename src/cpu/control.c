@@ -195,6 +195,8 @@ static void mov_to_cr(struct vcpu *v, const struct cpu_op *op)
 	uint64_t val = cpu_reg(v, op->rm, v->mode == X86_MODE_64 ? 8 : 4, false);
 	uint64_t next = v->rip + op->len;
 
+	if (cr_number(op) != 8)
+		cpu_serialize(v);
 	switch (cr_number(op)) {
 	case 0:
 		cpu_set_cr0(v, val);
@@ -257,6 +259,7 @@ static void mov_to_dr(struct vcpu *v, const struct cpu_op *op)
 	else
 		v->dr[n] = val;
 	cpu_update_breakpoints(v);
+	cpu_serialize(v);
 	cpu_next(v, op);
 }
 

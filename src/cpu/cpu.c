@@ -12,6 +12,17 @@
 
 #define NO_RIP (~0ULL)
 
+/* mem/code.h: on any thread, and without a wake in the middle of translated code. */
+static void ask_to_catch_up(void *ctx, bool wake)
+{
+	struct vcpu *v = ctx;
+
+	v->request |= CPU_REQ_CODE;
+	v->poll = 1;
+	if (wake && v->wake)
+		v->wake(v);
+}
+
 int vcpu_new(struct vcpu **out, uint32_t id, const struct cpu_model *model, struct guest_mem *mem,
 	     struct bus *bus, struct err *err)
 {
@@ -28,6 +39,8 @@ int vcpu_new(struct vcpu **out, uint32_t id, const struct cpu_model *model, stru
 		munmap(v, sizeof(*v));
 		return -ENOMEM;
 	}
+	v->mmu.code.poke = ask_to_catch_up;
+	v->mmu.code.poke_ctx = v;
 	vcpu_reset(v);
 	*out = v;
 	return 0;
@@ -102,7 +115,7 @@ void cpu_init_state(struct vcpu *v)
 
 void vcpu_reset(struct vcpu *v)
 {
-	v->request &= CPU_REQ_STOP;
+	v->request &= CPU_REQ_STOP | CPU_REQ_CODE;
 	v->xcr0 = XCR0_X87;
 	reset_msrs(v);
 	reset_fpu(v);

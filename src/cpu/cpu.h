@@ -44,6 +44,7 @@ enum cpu_request {
 	CPU_REQ_SIPI = 1 << 3,
 	CPU_REQ_STOP = 1 << 4,  /* the machine wants this vCPU out of the engine */
 	CPU_REQ_FLUSH = 1 << 5, /* drop the TLB */
+	CPU_REQ_CODE = 1 << 6,  /* others wrote code, or will cache some: code_user_catch_up() */
 };
 
 struct engine_ops;

@@ -466,6 +466,7 @@ static void iret_protected(struct vcpu *v, unsigned size)
 
 static void exec_iret(struct vcpu *v, const struct cpu_op *op)
 {
+	cpu_serialize(v);
 	if (!cpu_protected(v)) {
 		iret_real(v, op->op_size);
 	} else if (v->sys_flags & FLAG_NT) {

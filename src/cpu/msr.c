@@ -276,6 +276,7 @@ static void exec_wrmsr(struct vcpu *v, const struct cpu_op *op)
 
 	if (v->cpl)
 		cpu_gp(v);
+	cpu_serialize(v);
 	if (cpu_msr_write(v, (uint32_t)v->gpr[R_CX], val)) {
 		cpu_fpu_spill(v);
 		if (!v->unknown_msr_writes++)

@@ -71,7 +71,7 @@ void desc_set_accessed(struct vcpu *v, struct descriptor *d)
 	if (d->raw & BIT(40))
 		return;
 	d->raw |= BIT(40);
-	cpu_store_sys(v, d->addr + 5, 1, d->raw >> 40 & 0xff);
+	cpu_update_sys(v, d->addr + 5, 1, 0);
 }
 
 void desc_to_segment(struct segment *s, uint16_t sel, const struct descriptor *d)

@@ -32,11 +32,13 @@ static void load_table(struct vcpu *v, const struct cpu_op *op, uint64_t *base, 
 
 static void exec_lgdt(struct vcpu *v, const struct cpu_op *op)
 {
+	cpu_serialize(v);
 	load_table(v, op, &v->gdt_base, &v->gdt_limit);
 }
 
 static void exec_lidt(struct vcpu *v, const struct cpu_op *op)
 {
+	cpu_serialize(v);
 	load_table(v, op, &v->idt_base, &v->idt_limit);
 }
 
@@ -70,6 +72,7 @@ static void exec_lldt(struct vcpu *v, const struct cpu_op *op)
 
 	require_protected(v);
 	require_cpl0(v);
+	cpu_serialize(v);
 	sel = (uint16_t)cpu_read_rm(v, op, 2);
 	if (!(sel & ~3)) {
 		v->seg[S_LDTR] = (struct segment){.sel = sel, .attr = SEG_UNUSABLE};
@@ -98,6 +101,7 @@ static void exec_ltr(struct vcpu *v, const struct cpu_op *op)
 
 	require_protected(v);
 	require_cpl0(v);
+	cpu_serialize(v);
 	sel = (uint16_t)cpu_read_rm(v, op, 2);
 	if (!(sel & ~3))
 		cpu_gp(v);
@@ -112,8 +116,10 @@ static void exec_ltr(struct vcpu *v, const struct cpu_op *op)
 	desc_fetch_high(v, sel, EXC_GP, &d);
 	if (!canonical(desc_base(&d)))
 		cpu_raise_error(v, EXC_GP, sel & ~3u);
+	/* Another processor may have been faster. */
+	if (cpu_update_sys(v, d.addr + 5, 2, 0) & 2)
+		cpu_raise_error(v, EXC_GP, sel & ~3u);
 	d.raw |= BIT(41); /* busy */
-	cpu_store_sys(v, d.addr + 5, 1, d.raw >> 40 & 0xff);
 	desc_to_segment(&v->seg[S_TR], sel, &d);
 	cpu_next(v, op);
 }
@@ -424,6 +430,7 @@ static void exec_invlpg(struct vcpu *v, const struct cpu_op *op)
 	uint64_t ea = cpu_ea(v, op);
 
 	require_cpl0(v);
+	cpu_serialize(v);
 	if (v->mode == X86_MODE_64)
 		ea += op->seg >= S_FS ? v->seg[op->seg].base : 0;
 	else
@@ -449,6 +456,7 @@ static void exec_invpcid(struct vcpu *v, const struct cpu_op *op)
 		cpu_gp(v);
 	if (type == 0 && !canonical(addr))
 		cpu_gp(v);
+	cpu_serialize(v);
 	switch (type) {
 	case 0:
 		mmu_flush_page_pcid(&v->mmu, (uint16_t)pcid, addr);
@@ -468,6 +476,7 @@ static void exec_invpcid(struct vcpu *v, const struct cpu_op *op)
 static void exec_cache_flush(struct vcpu *v, const struct cpu_op *op)
 {
 	require_cpl0(v);
+	cpu_serialize(v);
 	cpu_next(v, op);
 }
 
@@ -476,6 +485,7 @@ static void exec_cpuid(struct vcpu *v, const struct cpu_op *op)
 	struct cpuid_state s = {.cr4 = v->cr4, .xcr0 = v->xcr0, .apic_id = v->id, .cpu_count = v->cpu_count};
 	struct cpuid_regs r;
 
+	cpu_serialize(v);
 	if (v->apic) {
 		cpu_lock(v);
 		s.apic_base = v->apic->get_base(v->apic->ctx);

@@ -156,6 +156,28 @@ static inline void cpu_fpu_spill(struct vcpu *v)
 		v->fpu_spill(v);
 }
 
+/*
+ * By each serializing instruction (SDM vol. 3, 9.3) and MOV to CR3, which kernels take for one: the stores before it are
+ * visible to all, and code that others have written before is read anew.
+ */
+static inline void cpu_serialize(struct vcpu *v)
+{
+	atomic_thread_fence(memory_order_seq_cst);
+	if (unlikely(code_user_serialize(&v->mmu.code))) {
+		v->request |= CPU_REQ_CODE;
+		v->poll = 1;
+	}
+}
+
+/* At a safe point, on the vCPU's thread: CPU_REQ_CODE. */
+static inline void cpu_catch_up(struct vcpu *v)
+{
+	if (unlikely(v->request & CPU_REQ_CODE)) {
+		v->request &= ~(uint32_t)CPU_REQ_CODE;
+		code_user_catch_up(&v->mmu.code);
+	}
+}
+
 /* Devices are ordinary code, which may use vector registers. */
 static inline void cpu_lock(struct vcpu *v)
 {

@@ -34,12 +34,9 @@ static void save_old(struct vcpu *v, uint64_t next_rip, uint32_t flags)
 static void set_busy(struct vcpu *v, uint16_t sel, bool busy)
 {
 	struct descriptor d;
-	uint64_t byte;
 
-	if (!desc_fetch(v, sel, &d))
-		return;
-	byte = d.raw >> 40 & 0xff;
-	cpu_store_sys(v, d.addr + 5, 1, busy ? byte | 2 : byte & ~2ULL);
+	if (desc_fetch(v, sel, &d))
+		cpu_update_sys(v, d.addr + 5, busy ? 2 : 0, busy ? 0 : 2);
 }
 
 static void load_ldt(struct vcpu *v, uint16_t sel)

@@ -10,9 +10,9 @@ static unsigned bucket_of(uint64_t gpa, unsigned mode)
 	return (unsigned)((gpa * 0x9e3779b97f4a7c15ULL >> 40) + mode) & (BLOCK_BUCKETS - 1);
 }
 
-static struct code_page **page_slot(struct interp *it, uint64_t page)
+static struct block_page **page_slot(struct interp *it, uint64_t page)
 {
-	struct code_page **p = &it->pages[bucket_of(page, 0)];
+	struct block_page **p = &it->pages[bucket_of(page, 0)];
 
 	while (*p && (*p)->page != page)
 		p = &(*p)->next;
@@ -65,7 +65,7 @@ void block_drop_all(struct interp *it)
 		while (it->bucket[i])
 			bury(it, it->bucket[i]);
 		while (it->pages[i]) {
-			struct code_page *p = it->pages[i];
+			struct block_page *p = it->pages[i];
 
 			it->pages[i] = p->next;
 			free(p);
@@ -74,40 +74,31 @@ void block_drop_all(struct interp *it)
 	it->generation++;
 }
 
-/* The page's marks are gone. Drops its blocks that overlap the write, and marks anew what the others were decoded from. */
-static void wrote_page(struct interp *it, uint64_t page, uint64_t from, uint64_t to)
+/* Drops the page's blocks that overlap the write, and marks anew what the others were decoded from. */
+bool block_wrote(struct interp *it, uint64_t gpa, uint64_t len)
 {
-	struct code_page **slot = page_slot(it, page), *p = *slot;
+	struct block_page **slot = page_slot(it, align_down(gpa, GUEST_PAGE_SIZE)), *p = *slot;
 	struct block **b;
 
 	if (!p)
-		return; /* only blocks that cross into the next page began here */
+		return false; /* only blocks that cross into the next page began here */
 	for (b = &p->blocks; *b;) {
 		struct block *blk = *b;
 
-		if (blk->gpa < to && from < blk->gpa + blk->len) {
+		if (blk->gpa < gpa + len && gpa < blk->gpa + blk->len) {
 			*b = blk->page_next;
 			bury(it, blk);
 		} else {
-			guest_code_mark(it->v->mem, GPA(blk->gpa), blk->len);
+			code_user_mark_again(&it->v->mmu.code, GPA(blk->gpa), blk->len);
 			b = &blk->page_next;
 		}
 	}
-	if (!p->blocks) {
-		*slot = p->next;
-		cpu_fpu_spill(it->v);
-		free(p);
-	}
-}
-
-void block_wrote(struct interp *it, uint64_t gpa, uint64_t len)
-{
-	if (len > MIB(1)) {
-		block_drop_all(it);
-		return;
-	}
-	for (uint64_t page = align_down(gpa, GUEST_PAGE_SIZE); page < gpa + len; page += GUEST_PAGE_SIZE)
-		wrote_page(it, page, gpa, gpa + len);
+	if (p->blocks)
+		return true;
+	*slot = p->next;
+	cpu_fpu_spill(it->v);
+	free(p);
+	return false;
 }
 
 /* Translates for a fetch of the byte at lin; raises #PF, or #GP(0) for a non-canonical address. */
@@ -132,7 +123,7 @@ static void fetch_bytes(struct vcpu *v, uint64_t gpa, uint8_t *buf, unsigned len
 	const uint8_t *p = guest_ptr(v->mem, GPA(gpa), len);
 
 	if (p) {
-		memcpy(buf, p, len);
+		code_copy(buf, p, len);
 		return;
 	}
 	cpu_lock(v);
@@ -175,7 +166,7 @@ static bool finish_op(struct interp *it, struct cpu_op *op, enum decode_result r
 
 static void hook(struct interp *it, struct block *b)
 {
-	struct code_page **slot = page_slot(it, align_down(b->gpa, GUEST_PAGE_SIZE));
+	struct block_page **slot = page_slot(it, align_down(b->gpa, GUEST_PAGE_SIZE));
 	unsigned bucket = bucket_of(b->gpa, b->mode);
 
 	b->next = it->bucket[bucket];
@@ -236,15 +227,12 @@ static bool decode_ops(struct interp *it, uint64_t lin, uint64_t gpa, struct dec
 	return true;
 }
 
-/* Marks what may be decoded at gpa; before its bytes are read: see mem.c. */
+/* Marks what may be decoded at gpa; before its bytes are read. */
 static void mark(struct interp *it, uint64_t gpa)
 {
 	uint64_t room = GUEST_PAGE_SIZE - (gpa & 0xfff);
-	bool first = !guest_code_lines(it->v->mem, GPA(gpa));
 
-	guest_code_mark(it->v->mem, GPA(gpa), min_u64(room, BLOCK_MAX_OPS * X86_INSN_MAX));
-	if (first) /* a marked page has no write entries */
-		mmu_protect_code(&it->v->mmu, GPA(align_down(gpa, GUEST_PAGE_SIZE)));
+	code_user_mark(&it->v->mmu.code, GPA(gpa), min_u64(room, BLOCK_MAX_OPS * X86_INSN_MAX));
 }
 
 void block_reset_all(struct interp *it)

@@ -13,7 +13,7 @@
  * TLB has it, else at a bounce buffer. Host faults inside a thunk (#DE, #XM, #GP...) arrive as signals and become
  * a return value; as nothing has been stored yet, the guest's state is that of a fault. Equal thunks are shared.
  *
- * Writes to bytes that blocks were decoded from reach interp_wrote() (mem.h, code_watcher), which unhooks those
+ * Writes to bytes that blocks were decoded from reach interp_wrote() (mem/code.h), which unhooks those
  * blocks at once; they are freed when the loop is at its top again, since one of them may be running.
  *
  * Ops point into the thunk arena. It is emptied only together with all blocks, while none runs: before a block is
@@ -22,7 +22,6 @@
 #ifndef RINGER_INTERP_INTERNAL_H
 #define RINGER_INTERP_INTERNAL_H
 
-#include <pthread.h>
 #include <signal.h>
 
 #include "cpu/engine.h"
@@ -51,10 +50,10 @@ struct jump_entry {
 	struct block *block;
 };
 
-struct code_page {
+struct block_page {
 	uint64_t page;          /* guest-physical page address */
 	struct block *blocks;
-	struct code_page *next;
+	struct block_page *next;
 };
 
 struct thunks;
@@ -64,14 +63,12 @@ struct interp {
 	struct insn_decoder decoder;
 	struct thunks *thunks;
 	struct block *bucket[BLOCK_BUCKETS];
-	struct code_page *pages[BLOCK_BUCKETS];
+	struct block_page *pages[BLOCK_BUCKETS];
 	struct jump_entry jump[JUMP_CACHE];
 	struct block *graveyard;
 	uint64_t block_bytes;   /* of hooked blocks */
 	uint64_t generation;    /* raised when a block disappears */
 	bool stale;             /* a block disappeared: stop running the current one */
-	_Atomic bool drop_all;  /* another thread wrote to code: drop every block at the loop's top */
-	pthread_t thread;       /* that runs, or ran last */
 	bool failed;            /* the host failed: v->stop_reason says how */
 	uint64_t budget;        /* instructions left; ~0: no limit */
 	uint64_t pending_before; /* vcpu.pending_db before the instruction that is being stepped */
@@ -94,7 +91,8 @@ void block_drop_all(struct interp *it);
 /* The same, and all thunks. */
 void block_reset_all(struct interp *it);
 void block_free_dropped(struct interp *it);
-void block_wrote(struct interp *it, uint64_t gpa, uint64_t len);
+/* Within one page; returns whether there are other blocks of it. */
+bool block_wrote(struct interp *it, uint64_t gpa, uint64_t len);
 
 /* What a jump-cache entry depends on: blocks that disappear, TLB flushes, code size and privilege. */
 static inline uint64_t jump_key(const struct interp *it)

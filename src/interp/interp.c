@@ -21,25 +21,21 @@ bool interp_usable(struct err *why)
 	return true;
 }
 
-/* mem.h's code watcher. From another thread than the vCPU's, everything is dropped at the loop's next top. */
-static void interp_wrote(void *ctx, gpa_t gpa, uint64_t len)
+static bool interp_wrote(void *ctx, gpa_t gpa, uint64_t len)
 {
-	struct interp *it = ctx;
+	return block_wrote(ctx, gpa.v, len);
+}
 
-	if (pthread_equal(pthread_self(), it->thread)) {
-		block_wrote(it, gpa.v, len);
-	} else {
-		it->drop_all = true;
-		it->v->request |= CPU_REQ_FLUSH;
-		it->v->poll = 1;
-	}
+static void interp_lost(void *ctx)
+{
+	block_drop_all(ctx);
 }
 
 void interp_free(struct interp *it)
 {
 	if (!it)
 		return;
-	guest_mem_unwatch_code(it->v->mem, it);
+	code_user_remove_cache(&it->v->mmu.code, it);
 	block_drop_all(it);
 	block_free_dropped(it);
 	thunks_free(it->thunks);
@@ -51,7 +47,7 @@ void interp_free(struct interp *it)
 int interp_new(struct interp **out, struct vcpu *v, struct err *err)
 {
 	struct interp *it = calloc(1, sizeof(*it));
-	struct code_watcher w = {.wrote = interp_wrote, .ctx = it};
+	struct code_cache c = {.wrote = interp_wrote, .lost = interp_lost, .ctx = it};
 	int rc;
 
 	if (!it)
@@ -59,13 +55,12 @@ int interp_new(struct interp **out, struct vcpu *v, struct err *err)
 	it->v = v;
 	it->generation = 1;
 	it->budget = NO_BUDGET;
-	it->thread = pthread_self();
 	insn_decoder_init(&it->decoder);
 	rc = thunks_new(&it->thunks, err);
 	if (!rc)
 		rc = native_init(it, err);
-	if (!rc && guest_mem_watch_code(v->mem, &w))
-		rc = err_set(err, ENOSPC, "too many vCPUs watch this guest's code");
+	if (!rc && code_user_add_cache(&v->mmu.code, &c))
+		rc = err_set(err, ENOSPC, "a vCPU with more than two caches of code");
 	if (rc) {
 		native_fini(it);
 		thunks_free(it->thunks);
@@ -179,10 +174,6 @@ static void run_block(struct interp *it, const struct block *b)
 /* No block is running: those that were dropped can go. */
 static void settle(struct interp *it)
 {
-	if (it->drop_all) {
-		it->drop_all = false;
-		block_reset_all(it);
-	}
 	if (it->graveyard)
 		block_free_dropped(it);
 	it->stale = false;
@@ -207,6 +198,7 @@ static bool between_blocks(struct interp *it, enum run_exit *exit)
 	struct vcpu *v = it->v;
 	bool stop;
 
+	cpu_catch_up(v);
 	settle(it);
 	if (it->failed) {
 		*exit = RUN_ERROR;
@@ -268,13 +260,19 @@ static enum run_exit run_with_faults(struct interp *it)
 
 int interp_enter(struct interp *it)
 {
-	it->thread = pthread_self();
+	int rc = native_enter(it);
+
 	it->budget = NO_BUDGET;
-	return native_enter(it);
+	if (rc)
+		return rc;
+	code_user_enter(&it->v->mmu.code);
+	cpu_catch_up(it->v); /* with what was written since it ran last */
+	return 0;
 }
 
 void interp_leave(struct interp *it)
 {
+	code_user_exit(&it->v->mmu.code);
 	native_leave(it);
 }
 

@@ -326,6 +326,12 @@ static void op_nop(struct vcpu *v, const struct cpu_op *op)
 	cpu_next(v, op);
 }
 
+static void op_fence(struct vcpu *v, const struct cpu_op *op)
+{
+	asm volatile("mfence" : : : "memory");
+	cpu_next(v, op);
+}
+
 /* CLFLUSH and CLWB: caches are coherent here, but the operand is checked like a load. */
 static void op_touch(struct vcpu *v, const struct cpu_op *op)
 {
@@ -510,10 +516,11 @@ static cpu_op_fn select_simple(struct cpu_op *op, enum x86_mode mode)
 	case ZYDIS_MNEMONIC_ENDBR64:
 	case ZYDIS_MNEMONIC_ENDBR32:
 	case ZYDIS_MNEMONIC_PAUSE:
+		return op_nop;
 	case ZYDIS_MNEMONIC_LFENCE:
 	case ZYDIS_MNEMONIC_MFENCE:
-	case ZYDIS_MNEMONIC_SFENCE:
-		return op_nop;
+	case ZYDIS_MNEMONIC_SFENCE: /* after non-temporal stores, which are native, it is more than its own store order */
+		return op_fence;
 	default:
 		return op->flags & OP_NO_ACCESS || op->mnemonic == ZYDIS_MNEMONIC_NOP ? op_nop : NULL;
 	}

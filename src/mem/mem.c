@@ -1,37 +1,19 @@
 /*
  * Guest RAM: anonymous mappings behind a small sorted array of regions.
  *
- * The array never changes once vCPUs run, so lookups take no lock. Beside each region stands one 64-bit
- * word per 4 KiB page: which of its 64-byte lines hold code that an engine has cached. A writer reads that
- * word after its store; an engine sets it before it decodes. Both orders are safe: either the writer sees
- * the mark and reports the write, or the decoder reads the new bytes (sequentially consistent accesses). The
- * marks are cleared before the watchers are told: one that is set while they are at work, on whichever thread,
- * stays.
+ * The array never changes once vCPUs run, so lookups take no lock. Beside each region stands a struct code_page for
+ * each page: see code.h.
  */
 #include "mem/mem.h"
 
 #include <errno.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
+#include "mem/region.h"
+
 #define HUGE_PAGE MIB(2)
-#define MAX_REGIONS 8
-#define CODE_LINE_SHIFT 6
-
-struct region {
-	uint64_t base, size;
-	uint8_t *host;
-	_Atomic uint64_t *code_lines; /* one word per page */
-};
-
-struct guest_mem {
-	struct region region[MAX_REGIONS];
-	unsigned n_regions;
-	struct code_watcher watcher[GUEST_MEM_WATCHERS];
-	unsigned n_watchers;
-};
 
 int guest_mem_new(struct guest_mem **out, struct err *err)
 {
@@ -47,7 +29,7 @@ void guest_mem_free(struct guest_mem *m)
 		struct region *r = &m->region[i];
 
 		munmap(r->host, r->size);
-		munmap((void *)r->code_lines, r->size / GUEST_PAGE_SIZE * sizeof(uint64_t));
+		munmap((void *)r->code, r->size / GUEST_PAGE_SIZE * sizeof(*r->code));
 	}
 	free(m);
 }
@@ -79,8 +61,8 @@ int guest_mem_add_ram(struct guest_mem *m, gpa_t base, uint64_t size, struct err
 	r.host = map_anonymous(size);
 	if (!r.host)
 		return err_set(err, ENOMEM, "the host cannot map %lu MiB for guest memory", size >> 20);
-	r.code_lines = map_anonymous(size / GUEST_PAGE_SIZE * sizeof(uint64_t));
-	if (!r.code_lines) {
+	r.code = map_anonymous(size / GUEST_PAGE_SIZE * sizeof(*r.code));
+	if (!r.code) {
 		munmap(r.host, size);
 		return err_set(err, ENOMEM, "the host cannot map memory");
 	}
@@ -110,17 +92,6 @@ bool guest_mem_region(const struct guest_mem *m, unsigned i, gpa_t *base, uint64
 	return true;
 }
 
-static const struct region *find_region(const struct guest_mem *m, gpa_t gpa, uint64_t len)
-{
-	for (unsigned i = 0; i < m->n_regions; i++) {
-		const struct region *r = &m->region[i];
-
-		if (gpa.v >= r->base && range_within(gpa.v - r->base, len, r->size))
-			return r;
-	}
-	return NULL;
-}
-
 void guest_mem_clear(struct guest_mem *m)
 {
 	for (unsigned i = 0; i < m->n_regions; i++) {
@@ -135,16 +106,16 @@ void guest_mem_clear(struct guest_mem *m)
 
 void *guest_ptr(const struct guest_mem *m, gpa_t gpa, uint64_t len)
 {
-	const struct region *r = find_region(m, gpa, len);
+	const struct region *r = guest_region(m, gpa, len);
 
 	return r ? r->host + (gpa.v - r->base) : NULL;
 }
 
-void *guest_page_ptr(const struct guest_mem *m, gpa_t page, uint64_t *code_lines)
+void *guest_page_ptr(const struct guest_mem *m, gpa_t page, struct code_page **code)
 {
-	const struct region *r = find_region(m, page, GUEST_PAGE_SIZE);
+	const struct region *r = guest_region(m, page, GUEST_PAGE_SIZE);
 
-	*code_lines = r ? r->code_lines[(page.v - r->base) >> GUEST_PAGE_SHIFT] : 0;
+	*code = r ? &r->code[(page.v - r->base) >> GUEST_PAGE_SHIFT] : NULL;
 	return r ? r->host + (page.v - r->base) : NULL;
 }
 
@@ -169,44 +140,6 @@ int guest_write(struct guest_mem *m, gpa_t gpa, const void *buf, size_t len)
 	return 0;
 }
 
-/* Lines of the page (that starts at page_off in the region) touched by [from, to), offsets in the region. */
-static uint64_t line_mask(uint64_t page_off, uint64_t from, uint64_t to)
-{
-	uint64_t lo = max_u64(from, page_off) - page_off;
-	uint64_t hi = min_u64(to, page_off + GUEST_PAGE_SIZE) - page_off - 1;
-
-	return BITS(hi >> CODE_LINE_SHIFT, lo >> CODE_LINE_SHIFT);
-}
-
-/* Clears the marks of every page of which a marked line lies in [from, to); false: none did. */
-static bool clear_marks(const struct region *r, uint64_t from, uint64_t to)
-{
-	bool hit = false;
-
-	for (uint64_t page = align_down(from, GUEST_PAGE_SIZE); page < to; page += GUEST_PAGE_SIZE) {
-		_Atomic uint64_t *lines = &r->code_lines[page >> GUEST_PAGE_SHIFT];
-
-		if (likely(!(*lines & line_mask(page, from, to))))
-			continue;
-		*lines = 0;
-		hit = true;
-	}
-	return hit;
-}
-
-void guest_mem_wrote(struct guest_mem *m, gpa_t gpa, uint64_t len)
-{
-	const struct region *r = len ? find_region(m, gpa, len) : NULL;
-
-	if (!r || !m->n_watchers)
-		return;
-	atomic_thread_fence(memory_order_seq_cst); /* the store before the look at the marks */
-	if (!clear_marks(r, gpa.v - r->base, gpa.v - r->base + len))
-		return;
-	for (unsigned i = 0; i < m->n_watchers; i++)
-		m->watcher[i].wrote(m->watcher[i].ctx, gpa, len);
-}
-
 void *mem_map_tables(uint64_t size)
 {
 	uint64_t room = align_up(size, GUEST_PAGE_SIZE) + HUGE_PAGE;
@@ -220,41 +153,4 @@ void *mem_map_tables(uint64_t size)
 	munmap(at + align_up(size, GUEST_PAGE_SIZE), (size_t)(p + room - at) - align_up(size, GUEST_PAGE_SIZE));
 	(void)madvise(at, size, MADV_HUGEPAGE);
 	return at;
-}
-
-int guest_mem_watch_code(struct guest_mem *m, const struct code_watcher *w)
-{
-	if (m->n_watchers == GUEST_MEM_WATCHERS)
-		return -ENOSPC;
-	m->watcher[m->n_watchers++] = *w;
-	return 0;
-}
-
-void guest_mem_unwatch_code(struct guest_mem *m, const void *ctx)
-{
-	for (unsigned i = 0; i < m->n_watchers; i++)
-		if (m->watcher[i].ctx == ctx) {
-			m->watcher[i] = m->watcher[--m->n_watchers];
-			return;
-		}
-}
-
-void guest_code_mark(struct guest_mem *m, gpa_t gpa, uint64_t len)
-{
-	const struct region *r = len ? find_region(m, gpa, len) : NULL;
-	uint64_t from, to;
-
-	if (!r)
-		return;
-	from = gpa.v - r->base;
-	to = from + len;
-	for (uint64_t page = align_down(from, GUEST_PAGE_SIZE); page < to; page += GUEST_PAGE_SIZE)
-		atomic_fetch_or(&r->code_lines[page >> GUEST_PAGE_SHIFT], line_mask(page, from, to));
-}
-
-uint64_t guest_code_lines(const struct guest_mem *m, gpa_t page)
-{
-	const struct region *r = find_region(m, page, 1);
-
-	return r ? r->code_lines[(page.v - r->base) >> GUEST_PAGE_SHIFT] : 0;
 }

@@ -34,7 +34,7 @@ void guest_mem_clear(struct guest_mem *m);
 
 /*
  * Copies between guest RAM and a host buffer. -EFAULT, with nothing copied, when any byte is not RAM.
- * Writes tell the code watchers (below), so that cached translations of the bytes are dropped.
+ * Writes tell those who have cached code of the bytes (code.h).
  */
 int guest_read(const struct guest_mem *m, gpa_t gpa, void *buf, size_t len) must_check;
 int guest_write(struct guest_mem *m, gpa_t gpa, const void *buf, size_t len) must_check;
@@ -46,25 +46,11 @@ int guest_write(struct guest_mem *m, gpa_t gpa, const void *buf, size_t len) mus
 void *guest_ptr(const struct guest_mem *m, gpa_t gpa, uint64_t len);
 void guest_mem_wrote(struct guest_mem *m, gpa_t gpa, uint64_t len);
 
-/*
- * Pages that hold cached code. An engine marks the 64-byte lines before it decodes them; who writes a marked line
- * makes guest_mem clear every mark of the written pages and then call each watcher, on the writer's thread. A
- * watcher drops what it cached of those bytes, and marks again the lines in those pages that it still uses: so
- * nobody clears another's marks. A mark that nobody needs any more costs one call and is gone.
- */
-#define GUEST_MEM_WATCHERS 256
-struct code_watcher {
-	void (*wrote)(void *ctx, gpa_t gpa, uint64_t len);
-	void *ctx;
-};
-/* -ENOSPC beyond GUEST_MEM_WATCHERS; ctx says which one goes. Both only while no vCPU and no device runs. */
-int guest_mem_watch_code(struct guest_mem *m, const struct code_watcher *w) must_check;
-void guest_mem_unwatch_code(struct guest_mem *m, const void *ctx);
-void guest_code_mark(struct guest_mem *m, gpa_t gpa, uint64_t len);
-/* Mask of marked 64-byte lines of the page at gpa; 0 for pages that are not RAM. */
+/* Mask of 64-byte lines of the page at gpa that somebody may have cached code of (code.h); 0 for pages that are not RAM. */
 uint64_t guest_code_lines(const struct guest_mem *m, gpa_t page);
-/* Both at once, for a page: its host address, or NULL, and the mask. */
-void *guest_page_ptr(const struct guest_mem *m, gpa_t page, uint64_t *code_lines);
+/* Both for a page: its host address, or NULL, and what is known of code in it. */
+struct code_page;
+void *guest_page_ptr(const struct guest_mem *m, gpa_t page, struct code_page **code);
 
 /*
  * Zeroed memory for tables that are used all over, in huge pages where the host has them; NULL: none. To be given back with

@@ -99,6 +99,12 @@ int mmu_init(struct mmu *m, struct guest_mem *mem, struct err *err)
 	memset(m, 0, sizeof(*m));
 	m->l2 = l2;
 	m->mem = mem;
+	if (code_user_join(&m->code, mem, err)) {
+		mmu_fini(m);
+		return -ENOSPC;
+	}
+	m->code.protect = l1_protect;
+	m->code.protect_ctx = m;
 	m->regs.phys_bits = 40;
 	for (unsigned i = 0; i < ARRAY_SIZE(m->watched); i++)
 		m->watched[i] = ~0ULL;
@@ -110,6 +116,7 @@ int mmu_init(struct mmu *m, struct guest_mem *mem, struct err *err)
 
 void mmu_fini(struct mmu *m)
 {
+	code_user_leave(&m->code);
 	if (m->l2)
 		munmap(m->l2, sizeof(*m->l2));
 	m->l2 = NULL;

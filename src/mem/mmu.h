@@ -13,7 +13,7 @@
 #ifndef RINGER_MEM_MMU_H
 #define RINGER_MEM_MMU_H
 
-#include "mem/mem.h"
+#include "mem/code.h"
 
 enum mmu_mode { MMU_USER, MMU_KERNEL, MMU_KERNEL_AC, MMU_MODES };
 enum mmu_access { MMU_READ, MMU_WRITE, MMU_FETCH, MMU_ACCESSES };
@@ -122,6 +122,7 @@ struct mmu {
 	struct mmu_regs regs;
 	struct guest_mem *mem;
 	uint64_t watched[MMU_WATCHED]; /* linear pages with data breakpoints; ~0 when unused: mmu_set_watched() */
+	struct code_user code; /* of mem */
 	uint64_t flushes;    /* goes up whenever a code_space number changes, back to an older one too */
 	struct mmu_stats stats;
 
@@ -184,7 +185,5 @@ void mmu_flush_nonglobal(struct mmu *m); /* all PCIDs, but global pages stay (IN
 void mmu_flush_pcid(struct mmu *m, uint16_t pcid); /* but global pages stay (INVPCID type 1) */
 void mmu_flush_page(struct mmu *m, uint64_t va);   /* INVLPG: of the current PCID, and global */
 void mmu_flush_page_pcid(struct mmu *m, uint16_t pcid, uint64_t va); /* INVPCID type 0 */
-/* Drops write entries of level 1 that map the 4 KiB page at gpa: it now holds cached code. */
-void mmu_protect_code(struct mmu *m, gpa_t page);
 
 #endif

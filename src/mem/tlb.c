@@ -39,7 +39,8 @@ static bool is_watched(const struct mmu *m, uint64_t page)
 bool l1_fill(struct mmu *m, uint64_t va, uint64_t tr, enum mmu_access access, enum mmu_mode mode)
 {
 	gpa_t gpa = GPA(tr_page(tr));
-	uint64_t page = linear_page(va), host, code_lines;
+	uint64_t page = linear_page(va), host;
+	struct code_page *code;
 	bool global = tr & TR_GLOBAL;
 
 	if (tr & TR_DEVICE)
@@ -51,11 +52,11 @@ bool l1_fill(struct mmu *m, uint64_t va, uint64_t tr, enum mmu_access access, en
 	}
 	if (is_watched(m, page))
 		return false;
-	host = (uint64_t)guest_page_ptr(m->mem, gpa, &code_lines);
+	host = (uint64_t)guest_page_ptr(m->mem, gpa, &code);
 	l1_set(m, slot_number(MMU_READ, mode, va), page, host, global); /* who may write may read */
 	if (access == MMU_READ)
 		return true;
-	if (code_lines)
+	if (!code_user_may_write(&m->code, code))
 		return false;
 	l1_set(m, slot_number(MMU_WRITE, mode, va), page, host, global);
 	return true;
@@ -116,22 +117,28 @@ void l1_drop_page(struct mmu *m, uint64_t va)
 			tlb_clear(&m->stack[mode]);
 }
 
-void mmu_protect_code(struct mmu *m, gpa_t page)
+static void drop_write_entries(struct mmu *m, uint64_t host, bool all)
 {
-	uint64_t host = (uint64_t)guest_ptr(m->mem, page, GUEST_PAGE_SIZE);
 	unsigned first = slot_number(MMU_WRITE, 0, 0) / 64, end = slot_number(MMU_WRITE + 1, 0, 0) / 64;
 
-	m->stats.protects++;
 	for (unsigned w = first; w < end; w++)
 		for (uint64_t bits = m->nonglobal.word[w] | m->global.word[w]; bits; bits &= bits - 1) {
 			struct tlb_entry *e = &m->slot[w * 64 + (unsigned)__builtin_ctzll(bits)];
 
-			if (e->host == host)
+			if (all || e->host == host)
 				tlb_clear(e);
 		}
 	for (unsigned mode = 0; mode < MMU_MODES; mode++)
-		if (m->stack[mode].host == host)
+		if (all || m->stack[mode].host == host)
 			tlb_clear(&m->stack[mode]);
+}
+
+void l1_protect(void *ctx, gpa_t page)
+{
+	struct mmu *m = ctx;
+
+	m->stats.protects++;
+	drop_write_entries(m, (uint64_t)guest_ptr(m->mem, page, GUEST_PAGE_SIZE), page.v == ~0ULL);
 }
 
 static uint16_t tr_pcid(uint64_t tr)

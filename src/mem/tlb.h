@@ -147,6 +147,8 @@ void l2_forget(struct mmu *m, struct l2_entry *e);
 void l2_fetched(struct mmu *m, struct l2_entry *e, enum mmu_mode mode);
 /* Fills level 1 for the access (which tr allows); false when it gets no entry. */
 bool l1_fill(struct mmu *m, uint64_t va, uint64_t tr, enum mmu_access access, enum mmu_mode mode);
+/* Drops write entries that map the 4 KiB page at gpa, which now holds cached code; ~0: all. ctx: the mmu. */
+void l1_protect(void *ctx, gpa_t page);
 void l1_drop_nonglobal(struct mmu *m);
 void l1_drop_all(struct mmu *m);
 void l1_drop_data(struct mmu *m); /* reads, writes and stack */

@@ -14,6 +14,7 @@ struct walk {
 	uint64_t entry[4];    /* as read, top level first */
 	_Atomic uint64_t *at64[4]; /* where; NULL when not in RAM */
 	_Atomic uint32_t *at32[4];
+	uint64_t at[4];       /* guest-physical */
 	unsigned n;           /* entries read */
 	uint64_t gpa;
 	uint64_t page_size;
@@ -42,6 +43,7 @@ static uint64_t read_entry64(const struct mmu *m, struct walk *w, uint64_t gpa)
 {
 	w->at64[w->n] = guest_ptr(m->mem, GPA(gpa), 8);
 	w->at32[w->n] = NULL;
+	w->at[w->n] = gpa;
 	w->entry[w->n] = w->at64[w->n] ? *w->at64[w->n] : ~0ULL;
 	return w->entry[w->n++];
 }
@@ -97,6 +99,7 @@ static int walk32(const struct mmu *m, uint64_t va, struct walk *w)
 
 		w->at32[w->n] = guest_ptr(m->mem, GPA(gpa), 4);
 		w->at64[w->n] = NULL;
+		w->at[w->n] = gpa;
 		e = w->at32[w->n] ? *w->at32[w->n] : ~0u;
 		w->entry[w->n++] = e;
 		if (!(e & PTE_P))
@@ -135,17 +138,18 @@ static int walk(const struct mmu *m, uint64_t va, struct walk *w)
 	return m->regs.cr4 & CR4_PAE ? walk64(m, va, w, 3) : walk32(m, va, w);
 }
 
-static bool set_bits(struct walk *w, unsigned i, uint64_t bits)
+/* false: the entry has changed. It may lie in a page of code. */
+static bool set_bits(const struct mmu *m, struct walk *w, unsigned i, uint64_t bits)
 {
 	uint64_t old = w->entry[i];
 	uint32_t old32 = (uint32_t)old;
 
 	if ((old & bits) == bits)
 		return true;
-	if (w->at64[i])
-		return atomic_compare_exchange_strong(w->at64[i], &old, old | bits);
-	if (w->at32[i])
-		return atomic_compare_exchange_strong(w->at32[i], &old32, old32 | (uint32_t)bits);
+	if (w->at64[i] ? !atomic_compare_exchange_strong(w->at64[i], &old, old | bits) :
+			 !atomic_compare_exchange_strong(w->at32[i], &old32, old32 | (uint32_t)bits))
+		return false;
+	guest_mem_wrote(m->mem, GPA(w->at[i]), w->at64[i] ? 8 : 4);
 	return true;
 }
 
@@ -159,7 +163,7 @@ static bool set_accessed_dirty(const struct mmu *m, struct walk *w, bool dirty)
 
 		if (pae && i == 0)
 			continue; /* PDPTEs have no A bit */
-		if (!set_bits(w, i, PTE_A | (last && dirty ? PTE_D : 0)))
+		if (!set_bits(m, w, i, PTE_A | (last && dirty ? PTE_D : 0)))
 			return false;
 	}
 	return true;

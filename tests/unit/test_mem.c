@@ -1,4 +1,4 @@
-/* Guest memory and the soft MMU: regions, checked access, code marks, walks with A and D bits, the TLB. */
+/* Guest memory and the soft MMU: regions, checked access, walks with A and D bits, the TLB. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -15,8 +15,6 @@
 struct fixture {
 	struct guest_mem *mem;
 	struct mmu *mmu;
-	unsigned wrote;
-	uint64_t wrote_gpa, wrote_len;
 };
 
 #define PML4 0x1000
@@ -36,15 +34,6 @@ static uint64_t get(struct fixture *f, uint64_t gpa)
 
 	assert_int_equal(guest_read(f->mem, GPA(gpa), &val, 8), 0);
 	return val;
-}
-
-static void on_write(void *ctx, gpa_t gpa, uint64_t len)
-{
-	struct fixture *f = ctx;
-
-	f->wrote++;
-	f->wrote_gpa = gpa.v;
-	f->wrote_len = len;
 }
 
 static int setup(void **state)
@@ -111,67 +100,6 @@ static void test_checked_access(void **state)
 	assert_non_null(guest_ptr(f->mem, GPA(GIB(4)), MIB(1)));
 }
 
-static void test_code_marks(void **state)
-{
-	struct fixture *f = *state;
-	struct code_watcher w = {on_write, f};
-
-	assert_int_equal(guest_mem_watch_code(f->mem, &w), 0);
-	guest_code_mark(f->mem, GPA(0x8000 + 60), 8); /* lines 0 and 1 */
-	assert_int_equal(guest_code_lines(f->mem, GPA(0x8000)), 3);
-	put(f, 0x8000 + 128, 1);
-	assert_int_equal(f->wrote, 0);
-	put(f, 0x8000 + 120, 1);
-	assert_int_equal(f->wrote, 1);
-	assert_int_equal(f->wrote_gpa, 0x8000 + 120);
-	assert_int_equal(f->wrote_len, 8);
-	/* All marks of the page are gone. */
-	put(f, 0x8000, 1);
-	assert_int_equal(f->wrote, 1);
-	guest_code_mark(f->mem, GPA(0x9ff8), 16); /* into the next page */
-	assert_int_equal(guest_code_lines(f->mem, GPA(0x9000)), BIT(63));
-	assert_int_equal(guest_code_lines(f->mem, GPA(0xa000)), 1);
-}
-
-/* A watcher with code of its own in the second line of the page at 0x8000. */
-struct keeper {
-	struct guest_mem *mem;
-	unsigned wrote;
-};
-
-static void on_write_keep(void *ctx, gpa_t gpa, uint64_t len)
-{
-	struct keeper *k = ctx;
-
-	k->wrote++;
-	guest_code_mark(k->mem, GPA(0x8040), 1);
-}
-
-static void test_code_watchers(void **state)
-{
-	struct fixture *f = *state;
-	struct keeper k = {f->mem, 0};
-	struct code_watcher w = {on_write, f}, keep = {on_write_keep, &k};
-
-	/* Whoever comes first, what the one marks again in its call survives the other's. */
-	assert_int_equal(guest_mem_watch_code(f->mem, &keep), 0);
-	assert_int_equal(guest_mem_watch_code(f->mem, &w), 0);
-	guest_code_mark(f->mem, GPA(0x8000), 128);
-	guest_code_mark(f->mem, GPA(0x9000), 1);
-	put(f, 0x8000, 1);
-	assert_int_equal(f->wrote, 1);
-	assert_int_equal(k.wrote, 1);
-	assert_int_equal(guest_code_lines(f->mem, GPA(0x8000)), 2);
-	assert_int_equal(guest_code_lines(f->mem, GPA(0x9000)), 1); /* not written */
-	guest_mem_unwatch_code(f->mem, &k);
-	put(f, 0x8040, 1);
-	assert_int_equal(f->wrote, 2);
-	assert_int_equal(k.wrote, 1);
-	for (unsigned i = 1; i < GUEST_MEM_WATCHERS; i++)
-		assert_int_equal(guest_mem_watch_code(f->mem, &w), 0);
-	assert_int_equal(guest_mem_watch_code(f->mem, &w), -ENOSPC);
-}
-
 static void test_walk_sets_bits(void **state)
 {
 	struct fixture *f = *state;
@@ -204,8 +132,7 @@ static void test_flush_and_code(void **state)
 
 	put(f, PT, 0x10000 | PTE_P | PTE_W | PTE_U);
 	assert_true(mmu_translate(f->mmu, VA, MMU_WRITE, MMU_KERNEL, &r));
-	guest_code_mark(f->mem, GPA(0x10000), 1);
-	mmu_protect_code(f->mmu, GPA(0x10000));
+	code_user_mark(&f->mmu->code, GPA(0x10000), 1);
 	assert_int_equal(f->mmu->write[MMU_KERNEL][tlb_index(VA)].tag, TLB_EMPTY);
 	assert_int_equal(f->mmu->read[MMU_KERNEL][tlb_index(VA)].tag, VA);
 	assert_true(mmu_translate(f->mmu, VA, MMU_WRITE, MMU_KERNEL, &r));
@@ -279,7 +206,7 @@ static void test_clear(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_regions), T(test_checked_access), T(test_code_marks), T(test_code_watchers), T(test_walk_sets_bits),
+		T(test_regions), T(test_checked_access), T(test_walk_sets_bits),
 		T(test_flush_and_code), T(test_flush_large_page), T(test_tables_nowhere), T(test_clear),
 	};
 

@@ -114,8 +114,7 @@ static void test_code_marks(void **state)
 			assert_int_equal(reach(f, VA + i * 0x1000, MMU_WRITE, mode), PAGE_A + i * 0x1000);
 	assert_true(mmu_fill_stack(f->mmu, VA, MMU_USER));
 	assert_true(mmu_fill_stack(f->mmu, VA + 0x1000, MMU_KERNEL));
-	guest_code_mark(f->mem, GPA(PAGE_A + 64), 1);
-	mmu_protect_code(f->mmu, GPA(PAGE_A));
+	code_user_mark(&f->mmu->code, GPA(PAGE_A + 64), 1);
 	assert_int_equal(f->mmu->stack[MMU_USER].tag, TLB_EMPTY);
 	assert_int_equal(f->mmu->stack[MMU_KERNEL].tag, VA + 0x1000);
 	for (unsigned mode = 0; mode < MMU_MODES; mode++) {
@@ -127,8 +126,7 @@ static void test_code_marks(void **state)
 		assert_false(mmu_fill_stack(f->mmu, VA, mode));
 		assert_int_equal(reach(f, VA, MMU_READ, mode), PAGE_A);
 	}
-	guest_code_mark(f->mem, GPA(PAGE_A + 0x1000), 1); /* a global page's entries, too */
-	mmu_protect_code(f->mmu, GPA(PAGE_A + 0x1000));
+	code_user_mark(&f->mmu->code, GPA(PAGE_A + 0x1000), 1); /* a global page's entries, too */
 	assert_int_equal(f->mmu->stack[MMU_KERNEL].tag, TLB_EMPTY);
 	assert_int_equal(l1_lookup(f, VA + 0x1000, MMU_WRITE, MMU_USER), FAULT);
 }

@@ -636,41 +636,37 @@ static unsigned len_in_page(const struct block *b)
 	return (unsigned)min_u64(b->len, GUEST_PAGE_SIZE - (b->gpa & (GUEST_PAGE_SIZE - 1)));
 }
 
-static void wrote_range(struct bt *bt, struct block *b, uint64_t gpa, unsigned len, uint64_t from, uint64_t to)
+/* Whether the block, of which len bytes lie at gpa in the page, stays. */
+static bool survives(struct bt *bt, struct block *b, uint64_t gpa, unsigned len, uint64_t from, uint64_t to)
 {
-	if (gpa < to && from < gpa + len)
+	if (gpa < to && from < gpa + len) {
 		cache_kill(bt, b);
-	else
-		guest_code_mark(bt->v->mem, GPA(gpa), len);
+		return false;
+	}
+	code_user_mark_again(&bt->v->mmu.code, GPA(gpa), len);
+	return true;
 }
 
-/* The watcher has cleared the page's marks: drops what overlaps the write, marks the rest again. */
-static void wrote_page(struct bt *bt, uint64_t page, uint64_t from, uint64_t to)
+/* Marks of the page have been cleared: drops what overlaps the write, marks the rest again. */
+bool cache_wrote(struct bt *bt, uint64_t gpa, uint64_t len)
 {
 	struct cache *c = bt->cache;
+	uint64_t page = align_down(gpa, GUEST_PAGE_SIZE), to = gpa + len;
+	bool any = false;
 
 	for (uint32_t id = *page_slot(c, page); id;) {
 		struct block *b = c->by_id[id];
 
 		id = b->page_next;
 		if (align_down(b->gpa, GUEST_PAGE_SIZE) == page)
-			wrote_range(bt, b, b->gpa, len_in_page(b), from, to);
+			any |= survives(bt, b, b->gpa, len_in_page(b), gpa, to);
 	}
 	for (uint32_t id = *page2_slot(c, page); id;) {
 		struct block *b = c->by_id[id];
 
 		id = b->page2_next;
 		if (b->gpa2 == page)
-			wrote_range(bt, b, page, b->len - len_in_page(b), from, to);
+			any |= survives(bt, b, page, b->len - len_in_page(b), gpa, to);
 	}
-}
-
-void cache_wrote(struct bt *bt, uint64_t gpa, uint64_t len)
-{
-	if (len > MIB(1)) {
-		cache_drop_all(bt);
-		return;
-	}
-	for (uint64_t page = align_down(gpa, GUEST_PAGE_SIZE); page < gpa + len; page += GUEST_PAGE_SIZE)
-		wrote_page(bt, page, gpa, gpa + len);
+	return any;
 }

@@ -14,7 +14,6 @@ static enum run_exit run(struct vcpu *v, uint64_t max_insns)
 	struct bt *bt = bt_of(v);
 	enum run_exit exit;
 
-	bt->thread = pthread_self();
 	bt->budget = max_insns ? max_insns : NO_BUDGET;
 	bt->single = max_insns || bt->config->stress.one_insn;
 	bt->flags_basis[0] = ~0ULL; /* single may have changed */
@@ -29,17 +28,14 @@ static enum run_exit run(struct vcpu *v, uint64_t max_insns)
 	return exit;
 }
 
-static void on_wrote(void *ctx, gpa_t gpa, uint64_t len)
+static bool on_wrote(void *ctx, gpa_t gpa, uint64_t len)
 {
-	struct bt *bt = ctx;
+	return cache_wrote(ctx, gpa.v, len);
+}
 
-	if (pthread_equal(pthread_self(), bt->thread)) {
-		cache_wrote(bt, gpa.v, len);
-		return;
-	}
-	bt->drop_all = true;
-	bt->v->request |= CPU_REQ_FLUSH;
-	bt->v->poll = 1;
+static void on_lost(void *ctx)
+{
+	cache_drop_all(ctx);
 }
 
 static void vcpu_fini(struct vcpu *v)
@@ -48,7 +44,7 @@ static void vcpu_fini(struct vcpu *v)
 
 	if (!bt->v)
 		return;
-	guest_mem_unwatch_code(v->mem, bt);
+	code_user_remove_cache(&v->mmu.code, bt);
 	interp_free(bt->interp);
 	fpu_fini(bt);
 	cache_free(bt);
@@ -59,7 +55,7 @@ static void vcpu_fini(struct vcpu *v)
 
 static int start(struct bt *bt, struct err *err)
 {
-	struct code_watcher w = {.wrote = on_wrote, .ctx = bt};
+	struct code_cache c = {.wrote = on_wrote, .lost = on_lost, .ctx = bt};
 	int rc = fpu_init(bt, err);
 
 	if (!rc)
@@ -70,8 +66,8 @@ static int start(struct bt *bt, struct err *err)
 		rc = verify_new(bt, err);
 	if (!rc)
 		rc = interp_new(&bt->interp, bt->v, err);
-	if (!rc && guest_mem_watch_code(bt->v->mem, &w))
-		rc = err_set(err, ENOSPC, "too many watchers of guest code");
+	if (!rc && code_user_add_cache(&bt->v->mmu.code, &c))
+		rc = err_set(err, ENOSPC, "a vCPU with more than two caches of code");
 	return rc;
 }
 

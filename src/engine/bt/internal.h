@@ -47,12 +47,11 @@
  * executions, and is then translated anew with the computation in line where more than one probe in sixteen failed
  * (bt.site_wild). Sites that fail often later follow.
  *
- * Nothing here runs on two threads: each vCPU has a code cache of its own. Other threads only set vcpu.poll.
+ * Nothing here runs on two threads: each vCPU has a code cache of its own. Other threads only set vcpu.poll; what they write
+ * to code comes as notes (mem/code.h), which the run loop reads while no block is running.
  */
 #ifndef RINGER_ENGINE_BT_INTERNAL_H
 #define RINGER_ENGINE_BT_INTERNAL_H
-
-#include <pthread.h>
 
 #include "cpu/engine.h"
 #include "cpu/system.h"
@@ -60,6 +59,7 @@
 #include "interp/interp.h"
 
 #define MAX_INSNS 62       /* of guest code in a block */
+#define MAX_BLOCK_BYTES (MAX_INSNS * 15u) /* X86_INSN_MAX */
 #define MAX_EXITS 24
 #define SITES 32768u
 #define SLOTS 16384u       /* of each table of the TLB: probes share one when there are more */
@@ -238,8 +238,6 @@ struct bt {
 		uint8_t *buf;
 	} crossing;
 	struct vcpu *v;
-	pthread_t thread;          /* that runs, or ran last */
-	_Atomic bool drop_all;     /* another thread wrote to code: every block goes before the next runs */
 	struct interp *interp;
 	const struct engine_config *config;
 	struct cache *cache;
@@ -339,7 +337,8 @@ uint8_t *cache_copy_slot(const struct bt *bt, unsigned slot, uint64_t *exec); /*
 /* The block whose code a host address lies in, and its instruction; NULL: none. */
 struct block *cache_block_at(struct bt *bt, uint64_t host, unsigned *insn);
 void cache_chain(struct bt *bt, struct block *b, unsigned exit, struct block *to, enum block_entry entry);
-void cache_wrote(struct bt *bt, uint64_t gpa, uint64_t len);
+/* Within one page; returns whether there are other blocks of it. */
+bool cache_wrote(struct bt *bt, uint64_t gpa, uint64_t len);
 void cache_drop_all(struct bt *bt);
 void cache_kill(struct bt *bt, struct block *b); /* to be translated anew */
 /* The supervisor's mappings of code changed: other code may be next door. */

@@ -157,16 +157,16 @@ static uint64_t fetch_gpa(struct vcpu *v, uint64_t lin)
 	return r.gpa.v;
 }
 
-/* Marks what may be translated at gpa, before its bytes are read: see mem.c. */
+/* Bytes that a block at gpa can have. */
+static unsigned room_at(uint64_t gpa)
+{
+	return (unsigned)min_u64(GUEST_PAGE_SIZE - (gpa & PAGE_MASK), MAX_BLOCK_BYTES);
+}
+
+/* Marks what may be translated at gpa, before its bytes are read. */
 static void mark(struct bt *bt, uint64_t gpa)
 {
-	struct guest_mem *m = bt->v->mem;
-	uint64_t room = GUEST_PAGE_SIZE - (gpa & PAGE_MASK);
-	bool first = !guest_code_lines(m, GPA(gpa));
-
-	guest_code_mark(m, GPA(gpa), min_u64(room, MAX_INSNS * X86_INSN_MAX));
-	if (first)
-		mmu_protect_code(&bt->v->mmu, GPA(align_down(gpa, GUEST_PAGE_SIZE)));
+	code_user_mark(&bt->v->mmu.code, GPA(gpa), room_at(gpa));
 }
 
 static void trace(struct bt *bt, const struct block *b, const uint8_t *bytes)
@@ -194,38 +194,46 @@ static uint64_t next_page(struct vcpu *v)
 }
 
 /* Whether the instruction at gpa runs into the next page; room bytes are left in this one. */
-static bool runs_over(struct bt *bt, const uint8_t *bytes, unsigned room)
+static bool runs_over(struct bt *bt, const uint8_t *code, unsigned room)
 {
+	uint8_t bytes[X86_INSN_MAX];
 	struct insn insn;
 
-	return room < X86_INSN_MAX &&
-	       insn_decode(translation_decoder(bt), X86_MODE_64, bytes, room, &insn) == DECODE_SHORT;
+	if (room >= X86_INSN_MAX)
+		return false;
+	code_copy(bytes, code, room);
+	return insn_decode(translation_decoder(bt), X86_MODE_64, bytes, room, &insn) == DECODE_SHORT;
 }
 
-/* NULL: code in device memory, which is the interpreter's. */
+/*
+ * Other vCPUs may be writing to the code: it is copied once, and only the copy is looked at. The pages are marked first, and
+ * after the second was looked for, since a page walk can write to pages of code. NULL: code in device memory, which is the
+ * interpreter's.
+ */
 static struct block *new_block(struct bt *bt, uint64_t va, uint64_t gpa, uint32_t mode)
 {
 	struct vcpu *v = bt->v;
-	unsigned room = (unsigned)(GUEST_PAGE_SIZE - (gpa & PAGE_MASK));
-	const uint8_t *bytes = guest_ptr(v->mem, GPA(gpa), 1), *more;
-	uint8_t both[2 * X86_INSN_MAX];
+	unsigned room = room_at(gpa);
+	const uint8_t *code = guest_ptr(v->mem, GPA(gpa), 1), *more = NULL;
+	uint8_t bytes[MAX_BLOCK_BYTES + X86_INSN_MAX];
 	uint64_t gpa2 = NO_PAGE;
 	struct block *b;
 
-	if (!bytes)
+	if (!code)
 		return NULL;
 	cpu_fpu_spill(v);
-	mark(bt, gpa);
-	if (runs_over(bt, bytes, room)) {
+	if (runs_over(bt, code, room)) {
 		gpa2 = next_page(v);
 		more = guest_ptr(v->mem, GPA(gpa2), 1);
 		if (!more)
 			return NULL;
-		mark(bt, gpa2);
-		memcpy(both, bytes, room);
-		memcpy(both + room, more, X86_INSN_MAX);
-		bytes = both;
 	}
+	mark(bt, gpa);
+	if (more)
+		mark(bt, gpa2);
+	code_copy(bytes, code, room);
+	if (more)
+		code_copy(bytes + room, more, X86_INSN_MAX);
 	b = translate(bt, va, gpa, gpa2, bytes, mode);
 	if (b && bt->config->translated)
 		trace(bt, b, bytes);
@@ -578,10 +586,7 @@ static bool attend(struct bt *bt, enum run_exit *exit)
 	struct vcpu *v = bt->v;
 	bool stop = false;
 
-	if (bt->drop_all) {
-		bt->drop_all = false;
-		cache_drop_all(bt);
-	}
+	cpu_catch_up(v);
 	if (bt->failed) {
 		*exit = RUN_ERROR;
 		return false;
