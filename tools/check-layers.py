@@ -3,7 +3,7 @@
 
     check-layers.py SOURCE_DIR
 
-base < {x86, host} < snap < mem < bus < cpu < interp < {engine/*, dev, net} < vm < cli: a file includes from its own
+base < {x86, host} < snap < mem < bus < cpu < interp < {engine/*, dev, net} < vm < control < cli: a file includes from its own
 folder and from layers strictly below, never upward, never sideways within braces. On top of that a device
 never sees a cpu, only src/engine/kvm/ names KVM, and abi/ depends on nothing but <stdint.h>.
 """
@@ -22,6 +22,7 @@ ORDER = [
     {"interp"},
     {"engine/interp", "engine/bt", "engine/kvm", "dev", "net"},
     {"vm"},
+    {"control"},
     {"cli"},
 ]
 RANK = {folder: rank for rank, folders in enumerate(ORDER) for folder in folders}

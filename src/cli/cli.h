@@ -19,6 +19,7 @@ enum cli_exit {
 	CLI_HOST = 1,  /* the host or the engine failed */
 	CLI_USAGE = 2, /* the command line or an image is wrong */
 	CLI_TRIPLE_FAULT = 3,
+	CLI_NO_ANSWER = 4, /* a running machine does not answer, or does not do it in time */
 };
 
 /* Where a command's output goes. Tests put memory streams here. */
@@ -78,6 +79,7 @@ struct engine_options {
 
 struct run_options {
 	const char *kernel, *initrd, *append, *engine, *cpu;
+	const char *name; /* NULL: one is made up */
 	uint64_t memory, cpus;
 	struct chr_spec serial, debugcon;
 	unsigned boot;         /* enum vm_boot */
@@ -112,6 +114,12 @@ struct insn_options {
 	bool list, json;
 };
 
+/* What is said to a running machine. */
+struct machine_options {
+	bool json, quiet, counters, force;
+	uint64_t timeout; /* seconds */
+};
+
 struct version_options {
 	bool json;
 };
@@ -129,6 +137,7 @@ struct cli_options {
 		struct translate_options translate;
 		struct assists_options assists;
 		struct insn_options insn;
+		struct machine_options machine;
 		struct version_options version;
 		struct help_options help;
 	};
@@ -160,6 +169,7 @@ struct cli_command {
 	const char *args;                   /* positional arguments in help; NULL: none are taken */
 	cli_list_fn *arg_list;              /* what completes them; NULL: nothing does, but for: */
 	bool arg_files;                     /* file names */
+	bool arg_machines;                  /* names of running machines */
 	const char *description;            /* a paragraph */
 	const struct cli_option *options;   /* ends with a NULL name; at most 64 */
 	const struct cli_section *sections; /* ends with a NULL title; may be NULL */
@@ -214,10 +224,18 @@ int cmd_doctor(struct cli *cli, const struct cli_call *call);
 int cmd_assists(struct cli *cli, const struct cli_call *call);
 int cmd_translate(struct cli *cli, const struct cli_call *call);
 int cmd_insn(struct cli *cli, const struct cli_call *call);
+int cmd_ps(struct cli *cli, const struct cli_call *call);
+int cmd_info(struct cli *cli, const struct cli_call *call);
+int cmd_pause(struct cli *cli, const struct cli_call *call);
+int cmd_resume(struct cli *cli, const struct cli_call *call);
+int cmd_stop(struct cli *cli, const struct cli_call *call);
+int cmd_cpus(struct cli *cli, const struct cli_call *call);
 int cmd_version(struct cli *cli, const struct cli_call *call);
 int cmd_help(struct cli *cli, const struct cli_call *call);
 int run_check(const struct cli_call *call, struct err *err);
 int translate_check(const struct cli_call *call, struct err *err);
+int machine_check(const struct cli_call *call, struct err *err); /* one argument */
+int cpus_check(const struct cli_call *call, struct err *err);
 int insn_check(const struct cli_call *call, struct err *err);
 int help_check(const struct cli_call *call, struct err *err);
 

@@ -83,6 +83,10 @@ static void bash_command(FILE *out, const struct cli_command *cmd)
 	fputc('\'', out);
 	if (cmd->arg_files)
 		fputs("\n\t\t[[ $cur != -* ]] && { _ringer_files \"$cur\"; return; }", out);
+	if (cmd->arg_machines)
+		fputs("\n\t\t[[ $cur != -* ]] && { _ringer_words \"$(ringer ps --quiet 2>/dev/null)\" "
+		      "\"$cur\"; return; }",
+		      out);
 	fputs(" ;;\n", out);
 }
 
@@ -164,13 +168,18 @@ static void zsh_command(FILE *out, const struct cli_command *cmd)
 		fputc('(', out);
 	for (unsigned i = 0; cmd->arg_list && (name = cmd->arg_list(i, &text)); i++)
 		fprintf(out, "%s%s", i ? " " : "", name);
-	fputs(cmd->arg_list ? ")'\n" : cmd->arg_files ? "_files'\n" : "'\n", out);
+	fputs(cmd->arg_list       ? ")'\n"
+	      : cmd->arg_files    ? "_files'\n"
+	      : cmd->arg_machines ? "_ringer_machines'\n"
+				  : "'\n",
+	      out);
 	fputs("\t\t;;\n", out);
 }
 
 static void print_zsh(FILE *out)
 {
-	fputs("#compdef ringer\n\n_ringer()\n{\n"
+	fputs("#compdef ringer\n\n_ringer_machines()\n{\n"
+	      "\tcompadd -- ${(f)\"$(ringer ps --quiet 2>/dev/null)\"}\n}\n\n_ringer()\n{\n"
 	      "\tlocal -a commands\n"
 	      "\tcommands=(\n",
 	      out);
@@ -229,6 +238,11 @@ static void print_fish(FILE *out)
 		fish_option(out, c, &cli_help_option);
 		if (c->arg_files)
 			fprintf(out, "complete -c ringer -n '__fish_seen_subcommand_from %s' -F\n",
+				c->name);
+		if (c->arg_machines)
+			fprintf(out,
+				"complete -c ringer -n '__fish_seen_subcommand_from %s' -a '(ringer ps "
+				"--quiet 2>/dev/null)'\n",
 				c->name);
 		for (unsigned i = 0; c->arg_list && (name = c->arg_list(i, &text)); i++)
 			fprintf(out,

@@ -22,6 +22,9 @@
 #include "cli/relay.h"
 #include "cli/stats.h"
 #include "cli/terminal.h"
+#include "cli/version.h"
+#include "control/control.h"
+#include "control/place.h"
 
 struct run {
 	struct cli *cli;
@@ -29,6 +32,7 @@ struct run {
 	const struct run_options *o;
 	struct loop *loop;
 	struct vm *vm;
+	struct control *control; /* NULL: there is none */
 	struct console console;
 	struct outwatch outwatch;
 	struct progress progress;
@@ -47,6 +51,10 @@ int run_check(const struct cli_call *call, struct err *err)
 {
 	const struct run_options *o = &call->o.run;
 
+	if (o->name && place_check_name(o->name, err)) {
+		err_prefix(err, "run: --name");
+		return -EINVAL;
+	}
 	if (same_file(&o->serial, &o->debugcon))
 		return err_set(err, EINVAL,
 			       "run: --serial and --debugcon contradict each other: both "
@@ -91,7 +99,7 @@ const char *run_end_name(enum vm_end end)
 int run_setup_status(int rc)
 {
 	static const int usage[] = {EINVAL, ENOEXEC, EFBIG,   ENOENT, EACCES,
-				    EPERM,  EISDIR,  ENOTDIR, ELOOP,  ENAMETOOLONG};
+				    EPERM,  EEXIST, EISDIR,  ENOTDIR, ELOOP,  ENAMETOOLONG};
 
 	for (size_t i = 0; i < ARRAY_SIZE(usage); i++)
 		if (rc == -usage[i])
@@ -186,6 +194,33 @@ static int log_code(struct run *r, struct engine_config *config, struct err *err
 	return 0;
 }
 
+/* --name. That a name made up cannot be had is no reason not to run. */
+static int take_name(struct run *r, struct err *err)
+{
+	char name[32];
+	int rc;
+
+	if (r->o->name)
+		return control_open(&r->control, r->o->name, err);
+	control_default_name(name, sizeof(name));
+	rc = control_open(&r->control, name, err);
+	if (rc)
+		fprintf(r->cli->err, "ringer: warning: no control socket: %s\n", err->text);
+	return 0;
+}
+
+static int start_control(struct run *r, struct err *err)
+{
+	const struct control_config config = {
+		.version = ringer_version,
+		.kernel = r->o->kernel,
+		.initrd = r->o->initrd,
+		.cmdline = r->o->append,
+	};
+
+	return r->control ? control_start(r->control, r->vm, &config, err) : 0;
+}
+
 static int make_machine(struct run *r, struct err *err)
 {
 	const struct run_options *o = r->o;
@@ -210,6 +245,8 @@ static int make_machine(struct run *r, struct err *err)
 
 	engine_options_fill(&o->bt, &config.engine_config);
 	config.engine_config.report = difference_report;
+	if (!rc)
+		rc = take_name(r, err);
 	if (!rc)
 		rc = log_code(r, &config.engine_config, err);
 	if (!rc)
@@ -245,7 +282,9 @@ static int start(struct run *r, struct err *err)
 		outwatch_start(&r->outwatch, r->vm, r->loop);
 	if (!rc)
 		rc = loop_start(r->loop, err);
-	return rc ? rc : stats_start(&r->stats, r->vm, err);
+	if (!rc)
+		rc = stats_start(&r->stats, r->vm, err);
+	return rc ? rc : start_control(r, err);
 }
 
 /*
@@ -262,6 +301,7 @@ static void finish(struct run *r)
 	stats_fini(&r->stats);
 	outwatch_stop(&r->outwatch);
 	signals_on_stop(NULL, NULL);
+	control_free(r->control);
 	if (r->vm)
 		vm_free(r->vm);
 	loop_free(r->loop);
@@ -331,6 +371,8 @@ int cmd_run(struct cli *cli, const struct cli_call *call)
 		vm_run(r.vm, &res);
 		r.stats.end_ns = host_now_ns();
 		vm_stats(r.vm, &r.figures);
+		if (r.control)
+			control_ended(r.control, run_end_name(res.end), res.reason);
 	}
 	finish(&r);
 	status = rc ? cli_fail(cli, status, "%s", err.text) : report(&r, &res);

@@ -112,6 +112,9 @@ static const struct cli_option run_options[] = {
 	 .help = "Stop with a register dump, or reset as a PC does."},
 	{"no-reboot", 0, OPT_FLAG, IN(run, no_reboot),
 	 .help = "End the machine when the guest resets it."},
+	{"name", 0, OPT_TEXT, .value = "NAME", IN(run, name),
+	 .help = "Name of the machine, by which 'ringer ps' and its kin know it while it runs: up to "
+		 "40 letters, digits, '.', '_' and '-'. Default: ringer- and the process's number."},
 	{"log", 0, OPT_CHOICE, .value = "LEVEL", .def = "warn",
 	 .choices = LIST("error", "warn", "info", "debug"), IN(run, log),
 	 .help = "Least important message about the machine to print on standard error."},
@@ -176,6 +179,55 @@ static const struct cli_option insn_options[] = {
 	END,
 };
 
+#define MACHINE_JSON {"json", 0, OPT_FLAG, IN(machine, json), .help = "Print JSON."}
+
+static const struct cli_option ps_options[] = {
+	MACHINE_JSON,
+	{"quiet", 'q', OPT_FLAG, .conflicts = "json", IN(machine, quiet),
+	 .help = "Print the names alone, and ask no machine."},
+	END,
+};
+
+static const struct cli_option info_options[] = {
+	MACHINE_JSON,
+	{"counters", 0, OPT_FLAG, IN(machine, counters),
+	 .help = "Also print what the machine has counted since it began."},
+	END,
+};
+
+static const struct cli_option machine_options[] = {
+	MACHINE_JSON,
+	END,
+};
+
+static const struct cli_option stop_options[] = {
+	{"force", 0, OPT_FLAG, IN(machine, force),
+	 .help = "End the machine at once, as if its plug were pulled; one that does not answer is "
+		 "killed."},
+	{"timeout", 0, OPT_NUMBER, .value = "SECONDS", .def = "60", .min = 1, .max = 86400,
+	 IN(machine, timeout), .help = "How long to wait for the guest to power off."},
+	MACHINE_JSON,
+	END,
+};
+
+static const char *machine_statuses(unsigned i, const char **text)
+{
+	static const char *const rows[][2] = {
+		{"0", "done"},
+		{"1", "the host failed, or the machine refused"},
+		{"2", "the command line is wrong, or there is no such machine"},
+		{"4", "the machine does not answer, or the guest did not power off in time"},
+	};
+
+	*text = i < ARRAY_SIZE(rows) ? rows[i][1] : NULL;
+	return i < ARRAY_SIZE(rows) ? rows[i][0] : NULL;
+}
+
+static const struct cli_section machine_sections[] = {
+	{"Exit status", machine_statuses},
+	{NULL, NULL},
+};
+
 static const struct cli_option version_options[] = {
 	{"json", 0, OPT_FLAG, IN(version, json), .help = "Print a JSON object."},
 	END,
@@ -208,6 +260,40 @@ const struct cli_command cli_commands[] = {
 		 "ringer run --kernel vmlinuz --initrd initrd.img --append console=ttyS0",
 		 "ringer run --kernel vmlinux -m 4G --serial file:guest.log --no-reboot --json"),
 	 .check = run_check, .run = cmd_run},
+	{"ps", "list the machines that run",
+	 .description =
+		 "Prints each of the user's machines: its name, process, state, processors, memory, "
+		 "engine, and how long it has been running. A machine that does not answer within two "
+		 "seconds is listed as such.",
+	 .options = ps_options, .examples = LIST("ringer ps", "ringer ps --json"), .run = cmd_ps},
+	{"info", "tell all about a running machine", "NAME", .arg_machines = true,
+	 .description = "Prints what a machine is made of and its state.", .options = info_options,
+	 .sections = machine_sections, .examples = LIST("ringer info web --counters"),
+	 .check = machine_check, .run = cmd_info},
+	{"pause", "let a machine's processors stand still", "NAME", .arg_machines = true,
+	 .description =
+		 "Stops the processors of a running machine. Its memory and devices stay as they are. "
+		 "The guest's clocks go on, so that they are right after 'ringer resume'.",
+	 .options = machine_options, .examples = LIST("ringer pause web"), .check = machine_check,
+	 .run = cmd_pause},
+	{"resume", "let a paused machine go on", "NAME", .arg_machines = true,
+	 .description = "Lets the processors of a paused machine run again.",
+	 .options = machine_options, .examples = LIST("ringer resume web"), .check = machine_check,
+	 .run = cmd_resume},
+	{"stop", "power a machine off", "NAME", .arg_machines = true,
+	 .description =
+		 "Presses a machine's power button and waits until its guest has powered off. With "
+		 "--force the machine ends at once.",
+	 .options = stop_options,
+	 .examples = LIST("ringer stop web --timeout 120", "ringer stop web --force"),
+	 .check = machine_check, .run = cmd_stop},
+	{"cpus", "say or change how many processors a machine has", "NAME [+N|-N|N]",
+	 .arg_machines = true,
+	 .description =
+		 "Plugs processors into a running machine or out of it; without a number, says how many "
+		 "there are.",
+	 .options = machine_options, .examples = LIST("ringer cpus web +1", "ringer cpus web 4"),
+	 .check = cpus_check, .run = cmd_cpus},
 	{"doctor", "say what this host offers and what Ringer will use, and why",
 	 .description =
 		 "Checks the CPU, the kernel and the limits that Ringer depends on, and each "

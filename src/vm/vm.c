@@ -367,7 +367,8 @@ void vm_listen(struct vm *vm, const struct vm_listener *listener)
 void vm_get_info(const struct vm *vm, struct vm_info *info)
 {
 	*info = (struct vm_info){
-		.ram = vm->cfg.ram, .cpus = vm->n_vcpus, .max_cpus = vm->n_vcpus,
+		.ram = vm->cfg.ram, .cpus = vm->n_vcpus,
+		.boot_cpus = vm->n_vcpus, .max_cpus = vm->n_vcpus,
 		.engine = vm->engine->name, .cpu_model = vm->model.name,
 		.boot_protocol = vm->plan.protocol,
 	};

@@ -108,7 +108,7 @@ struct vm_listener {
 /* What a machine is made of. Strings are the machine's or constant. */
 struct vm_info {
 	uint64_t ram; /* bytes */
-	unsigned cpus, max_cpus;
+	unsigned cpus, boot_cpus, max_cpus;
 	const char *engine, *cpu_model, *boot_protocol;
 };
 
