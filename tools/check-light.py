@@ -80,7 +80,7 @@ CALLS = {
     "bus/msix.c": {"malloc free err_*": BUILDING},
     "cpu/cpu.c": {"mmap* munmap err_set": BUILDING, "snprintf": "cpu_dump(), while run() is not running"},
     "cpu/deliver.c": {"snprintf": SPILLED},
-    "cpu/kvmclock.c": {"clock_gettime": SPILLED},
+    "cpu/kvm_clock.c": {"clock_gettime": SPILLED},
     "cpu/msr.c": {"log_msg": SPILLED},
     "cpu/op.c": {"ZydisRegister*": DECODING},
     "cpu/vector.c": {"ZydisRegister*": DECODING},

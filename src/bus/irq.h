@@ -38,6 +38,12 @@ struct cpu_pins {
 	void (*init)(void *ctx);
 	void (*sipi)(void *ctx, uint8_t vector);
 	void *ctx;
+	/*
+	 * PV EOI; either both or none; on the CPU's own thread. offer: the guest may end the interrupt that it is about
+	 * to take without telling the APIC; false: it cannot. withdraw: it no longer may; true: it has.
+	 */
+	bool (*eoi_offer)(void *ctx);
+	bool (*eoi_withdraw)(void *ctx);
 };
 
 struct local_apic {
@@ -54,6 +60,8 @@ struct local_apic {
 	uint64_t (*get_deadline)(void *ctx);
 	void (*set_deadline)(void *ctx, uint64_t tsc);
 	void (*tsc_changed)(void *ctx); /* the guest moved its TSC; may be NULL */
+	/* As a write of icr to the ICR's lower half with a physical destination. */
+	void (*send)(void *ctx, uint32_t icr, uint32_t dest);
 	void *ctx;
 };
 

@@ -8,6 +8,7 @@
 #include <x86intrin.h>
 
 #include "cpu/engine.h"
+#include "cpu/kvm.h"
 #include "cpu/system.h"
 
 #define NO_RIP (~0ULL)
@@ -78,10 +79,12 @@ static void reset_msrs(struct vcpu *v)
 	v->mcg_status = v->mcg_ctl = 0;
 	v->syscfg = v->hwcr = 0;
 	v->de_cfg = 2; /* LFENCE is serializing */
-	v->kvm_system_time = v->kvm_wall_clock = v->kvm_steal_time = v->kvm_pv_eoi = 0;
 }
 
-/* What RESET# and INIT# have in common (SDM vol. 3, table 9-1): not the FPU, XCR0, or any MSR but EFER. */
+/*
+ * What RESET# and INIT# have in common (SDM vol. 3, table 9-1): not the FPU, XCR0, or any MSR but EFER; and KVM's, lest
+ * the monitor write to memory that the next kernel uses for something else.
+ */
 void cpu_init_state(struct vcpu *v)
 {
 	memset(v->gpr, 0, sizeof(v->gpr));
@@ -110,6 +113,7 @@ void cpu_init_state(struct vcpu *v)
 	v->dr6 = 0xffff0ff0;
 	v->dr7 = 0x400;
 	cpu_update_breakpoints(v);
+	cpu_kvm_reset(v);
 	cpu_state_changed(v);
 }
 

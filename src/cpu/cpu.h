@@ -45,6 +45,18 @@ enum cpu_request {
 	CPU_REQ_STOP = 1 << 4,  /* the machine wants this vCPU out of the engine */
 	CPU_REQ_FLUSH = 1 << 5, /* drop the TLB */
 	CPU_REQ_CODE = 1 << 6,  /* others wrote code, or will cache some: code_user_catch_up() */
+	CPU_REQ_KICK = 1 << 7,  /* kvm.kicked was set: HLT ends */
+};
+
+/* The KVM paravirtual interface (cpu/kvm.h). */
+struct kvm_vcpu {
+	uint64_t system_time, wall_clock, steal_time, pv_eoi; /* MSRs as written */
+	uint64_t eoi_offered;  /* where PV EOI's bit was set, with bit 0; 0: nowhere */
+	uint64_t held_ns;      /* kept from running by the monitor itself */
+	uint64_t steal_seen;   /* of held_ns and run_delay(): what the guest has been told, ns */
+	uint64_t steal_tsc;    /* when that was looked at; host TSC */
+	_Atomic bool kicked;   /* any thread sets it: the next HLT ends at once */
+	uint64_t flushes, eois, kicks, yields, ipis; /* done by paravirtual means */
 };
 
 struct engine_ops;
@@ -93,7 +105,7 @@ struct vcpu {
 	uint64_t mtrr_def_type, mtrr_fixed[11], mtrr_var[16];
 	uint64_t mcg_status, mcg_ctl;
 	uint64_t syscfg, hwcr, de_cfg;
-	uint64_t kvm_system_time, kvm_wall_clock, kvm_steal_time, kvm_pv_eoi;
+	struct kvm_vcpu kvm;
 	int64_t tsc_offset; /* guest TSC = host TSC + this */
 
 	/*
@@ -119,6 +131,9 @@ struct vcpu {
 	uint32_t id, cpu_count;
 	void (*wake)(struct vcpu *v); /* a request was set while the vCPU may be halted; any thread */
 	void *owner;                  /* the machine's own */
+	struct vcpu *(*peer)(struct vcpu *v, uint32_t apic_id); /* that vCPU of the same machine, or NULL; NULL: alone */
+	uint64_t (*run_delay)(struct vcpu *v); /* ns that v's thread, the caller, was ready but did not run; NULL: 0 */
+	void (*yield_to)(struct vcpu *v, uint32_t apic_id); /* lets that vCPU run rather than v, the caller; may be NULL */
 
 	const struct engine_ops *engine;
 	void *engine_state;     /* the engine's own */

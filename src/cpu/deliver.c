@@ -8,6 +8,7 @@
  */
 #include <stdio.h>
 
+#include "cpu/kvm.h"
 #include "cpu/system.h"
 
 #define NO_RIP (~0ULL)
@@ -403,6 +404,7 @@ static bool take_interrupt(struct vcpu *v)
 	v->request &= ~(uint32_t)CPU_REQ_INTR;
 	vector = v->apic ? v->apic->ack(v->apic->ctx) : -1;
 	cpu_unlock(v);
+	cpu_kvm_tick(v); /* what the guest's timer tick reads */
 	if (vector < 0)
 		return true;
 	e.vector = (uint8_t)vector;
@@ -430,8 +432,12 @@ bool cpu_take_pending(struct vcpu *v, bool *stop)
 	}
 	if (v->request & CPU_REQ_SIPI)
 		take_sipi(v);
+	if (v->request & CPU_REQ_KICK)
+		v->request &= ~(uint32_t)CPU_REQ_KICK;
 	if (v->wait_sipi)
 		return true;
+	if (v->halted && cpu_kvm_take_kick(v))
+		v->halted = false;
 	if (v->pending_db && !(shadow && v->inhibit_debug))
 		return take_debug_trap(v);
 	if ((v->request & CPU_REQ_NMI) && !v->nmi_blocked && !shadow)

@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 
+#include "cpu/kvm.h"
 #include "cpu/system.h"
 
 /* Registers that simply hold what was written: with the bits that may be set. */
@@ -34,8 +35,6 @@ static const struct plain_msr plain[] = {
 	PLAIN(MSR_SYSCFG, syscfg, false, ~0ULL),
 	PLAIN(MSR_HWCR, hwcr, false, ~0ULL),
 	PLAIN(MSR_DE_CFG, de_cfg, false, ~0ULL),
-	PLAIN(MSR_KVM_STEAL_TIME, kvm_steal_time, false, ~0ULL),
-	PLAIN(MSR_KVM_PV_EOI, kvm_pv_eoi, false, ~0ULL),
 };
 
 static uint64_t *plain_field(struct vcpu *v, const struct plain_msr *p)
@@ -179,17 +178,9 @@ int cpu_msr_read(struct vcpu *v, uint32_t msr, uint64_t *val)
 	case MSR_PAT:
 		*val = v->pat;
 		return 0;
-	case MSR_KVM_SYSTEM_TIME:
-	case MSR_KVM_SYSTEM_TIME_NEW:
-		*val = v->kvm_system_time;
-		return 0;
-	case MSR_KVM_WALL_CLOCK:
-	case MSR_KVM_WALL_CLOCK_NEW:
-		*val = v->kvm_wall_clock;
-		return 0;
 	default:
 		/* Machine-check banks: MCG_CAP says there are none. */
-		return -EINVAL;
+		return cpu_kvm_msr_read(v, msr, val) ? -EINVAL : 0;
 	}
 }
 
@@ -236,18 +227,8 @@ int cpu_msr_write(struct vcpu *v, uint32_t msr, uint64_t val)
 		return 0;
 	case MSR_PAT:
 		return write_pat(v, val);
-	case MSR_KVM_SYSTEM_TIME:
-	case MSR_KVM_SYSTEM_TIME_NEW:
-		v->kvm_system_time = val;
-		cpu_kvm_clock_update(v);
-		return 0;
-	case MSR_KVM_WALL_CLOCK:
-	case MSR_KVM_WALL_CLOCK_NEW:
-		v->kvm_wall_clock = val;
-		cpu_kvm_wall_clock(v, val);
-		return 0;
 	default:
-		return -EINVAL;
+		return cpu_kvm_msr_write(v, msr, val) ? -EINVAL : 0;
 	}
 }
 

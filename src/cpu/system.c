@@ -2,6 +2,7 @@
  * System instructions: descriptor-table registers, segment inspection, SYSCALL and SYSENTER families, segment bases,
  * TLB invalidation, CPUID, time-stamp counter, HLT, hypercalls. SDM vol. 2; AMD APM vol. 3 for SYSCALL/SYSRET.
  */
+#include "cpu/kvm.h"
 #include "cpu/system.h"
 
 static void require_protected(struct vcpu *v)
@@ -526,14 +527,14 @@ static void exec_hlt(struct vcpu *v, const struct cpu_op *op)
 	v->halted = true;
 }
 
-#define KVM_ENOSYS 1000 /* Linux Documentation/virt/kvm/x86/hypercalls.rst: unknown call */
-
+/* VMCALL and VMMCALL alike, whatever the CPU's vendor. An error is a result, at any privilege: no fault. */
 static void exec_hypercall(struct vcpu *v, const struct cpu_op *op)
 {
-	/* Any privilege may call; no call is offered yet. */
-	v->gpr[R_AX] = (uint64_t)-KVM_ENOSYS;
-	if (v->mode != X86_MODE_64)
-		v->gpr[R_AX] = (uint32_t)v->gpr[R_AX];
+	bool wide = v->mode == X86_MODE_64;
+	uint64_t mask = wide ? ~0ULL : UINT32_MAX;
+	const uint64_t arg[4] = {v->gpr[R_BX] & mask, v->gpr[R_CX] & mask, v->gpr[R_DX] & mask, v->gpr[R_SI] & mask};
+
+	v->gpr[R_AX] = (uint64_t)cpu_kvm_hypercall(v, v->gpr[R_AX] & mask, arg, wide) & mask;
 	cpu_next(v, op);
 }
 

@@ -140,12 +140,6 @@ void cpu_check_io(struct vcpu *v, uint16_t port, unsigned size);
 uint64_t cpu_in(struct vcpu *v, uint16_t port, unsigned size);
 void cpu_out(struct vcpu *v, uint16_t port, unsigned size, uint64_t val);
 
-/* KVM paravirtual clock pages (docs: Linux Documentation/virt/kvm/x86/msr.rst). */
-void cpu_kvm_clock_update(struct vcpu *v);
-/* The machine was paused: keeps the guest's watchdogs quiet. No vCPU may be running. */
-void cpu_kvm_clock_stopped(struct vcpu *v);
-void cpu_kvm_wall_clock(struct vcpu *v, uint64_t gpa);
-
 /*
  * Brings v->fpu up to date and leaves the vector registers to whoever wants them: libc, Zydis, devices. The code
  * of the light libraries (src/meson.build) may run without.

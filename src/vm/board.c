@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "cpu/kvm.h"
 #include "dev/chipset/acpi_pm.h"
 #include "dev/chipset/apic_bus.h"
 #include "dev/chipset/debug_exit.h"
@@ -206,6 +207,16 @@ static void pin_sipi(void *ctx, uint8_t vector)
 	vcpu_request(v, CPU_REQ_SIPI);
 }
 
+static bool pin_eoi_offer(void *ctx)
+{
+	return cpu_kvm_eoi_offer(ctx);
+}
+
+static bool pin_eoi_withdraw(void *ctx)
+{
+	return cpu_kvm_eoi_withdraw(ctx);
+}
+
 static uint64_t guest_tsc(void *ctx)
 {
 	return cpu_tsc(ctx);
@@ -220,7 +231,7 @@ int board_plug_cpu(struct board *b, struct vcpu *v, struct err *err)
 		.phys_bits = v->model->phys_bits,
 		.loop = b->cfg.loop,
 		.bus = b->apics,
-		.pins = {pin_intr, pin_nmi, pin_init, pin_sipi, v},
+		.pins = {pin_intr, pin_nmi, pin_init, pin_sipi, v, pin_eoi_offer, pin_eoi_withdraw},
 		.tsc_hz = v->model->tsc_hz,
 		.guest_tsc = guest_tsc,
 		.tsc_ctx = v,

@@ -34,6 +34,15 @@ static void on_ended(void *ctx, struct vcpu *v, enum run_exit why)
 	vm_post(vm, EVENT_ENDED);
 }
 
+/* A vCPU's number is its APIC ID. */
+static struct vcpu *peer(struct vcpu *v, uint32_t apic_id)
+{
+	const struct vcpu_thread *t = v->owner;
+	struct vm *vm = t->ctx;
+
+	return apic_id < vm->n_vcpus ? vm->vcpu[apic_id] : NULL;
+}
+
 static int new_vcpu(struct vm *vm, unsigned id, struct err *err)
 {
 	struct vcpu_thread *t = &vm->thread[id];
@@ -49,6 +58,9 @@ static int new_vcpu(struct vm *vm, unsigned id, struct err *err)
 	v->log = &vm->cfg.log;
 	v->owner = t;
 	v->wake = vcpu_thread_wake;
+	v->peer = peer;
+	v->run_delay = vcpu_thread_run_delay;
+	v->yield_to = vcpu_thread_yield;
 	vm->n_vcpus++;
 	ret = board_plug_cpu(vm->board, v, err);
 	if (ret < 0)

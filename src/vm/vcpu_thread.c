@@ -2,12 +2,15 @@
 
 #include <errno.h>
 #include <linux/futex.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #include <x86intrin.h>
+
+#include "cpu/kvm.h"
 
 static void futex(_Atomic uint32_t *word, int op, uint32_t value)
 {
@@ -65,6 +68,23 @@ void vcpu_thread_times(const struct vcpu_thread *t, struct vcpu_times *out)
 		*(waits ? &out->idle : &out->engine) += now - since;
 }
 
+uint64_t vcpu_thread_run_delay(struct vcpu *v)
+{
+	struct vcpu_thread *t = v->owner;
+	uint64_t idle = t->idle_cycles - t->idle_before;
+
+	idle = (uint64_t)((unsigned __int128)idle * 1000000000 / v->model->tsc_hz);
+	return t->delay_before_ns + run_delay_ns(&t->delay, idle + v->kvm.held_ns - t->held_before);
+}
+
+/* The host's scheduler is not told whom; what it runs instead is up to it. */
+void vcpu_thread_yield(struct vcpu *v, uint32_t apic_id)
+{
+	(void)v;
+	(void)apic_id;
+	sched_yield();
+}
+
 static void wait_halted(struct vcpu_thread *t, uint32_t seq)
 {
 	account(t, true, true);
@@ -79,11 +99,17 @@ static void *thread_main(void *arg)
 {
 	struct vcpu_thread *t = arg;
 
+	run_delay_open(&t->delay);
+	t->idle_before = t->idle_cycles;
+	t->held_before = t->vcpu->kvm.held_ns;
 	account(t, true, false);
 	while (!t->should_stop(t->ctx)) {
 		uint32_t seq = atomic_load(&t->wake_seq);
-		enum run_exit why = t->vcpu->engine->run(t->vcpu, 0);
+		enum run_exit why;
 
+		cpu_kvm_enter(t->vcpu);
+		why = t->vcpu->engine->run(t->vcpu, 0);
+		cpu_kvm_leave(t->vcpu);
 		if (why == RUN_HALT)
 			wait_halted(t, seq);
 		if (why == RUN_HALT || why == RUN_STOP || why == RUN_BUDGET)
@@ -92,6 +118,8 @@ static void *thread_main(void *arg)
 		break;
 	}
 	account(t, false, false);
+	t->delay_before_ns = vcpu_thread_run_delay(t->vcpu);
+	run_delay_close(&t->delay);
 	return NULL;
 }
 

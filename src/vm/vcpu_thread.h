@@ -14,6 +14,7 @@
 #include <stdatomic.h>
 
 #include "cpu/engine.h"
+#include "host/run_delay.h"
 
 /* What the thread did with its time, in time-stamp cycles of the host. */
 struct vcpu_times {
@@ -37,12 +38,18 @@ struct vcpu_thread {
 	_Atomic uint32_t times_seq;
 	_Atomic uint64_t engine_cycles, idle_cycles, since;
 	_Atomic bool waits;
+	/* The thread's alone: what its predecessors (a machine that was paused gets new ones) were kept waiting. */
+	struct run_delay delay;
+	uint64_t delay_before_ns, idle_before, held_before; /* the others: idle_cycles, held_ns when it began */
 	pthread_t thread;
 	bool running; /* owner's thread only: to be joined */
 };
 
 /* Any thread, also in a signal handler: the vcpu's wake callback. */
 void vcpu_thread_wake(struct vcpu *v);
+/* The vcpu's run_delay and yield_to callbacks; on its thread. */
+uint64_t vcpu_thread_run_delay(struct vcpu *v);
+void vcpu_thread_yield(struct vcpu *v, uint32_t apic_id);
 int vcpu_thread_start(struct vcpu_thread *t, struct err *err) must_check;
 /* Up to now. Any thread. */
 void vcpu_thread_times(const struct vcpu_thread *t, struct vcpu_times *out);

@@ -25,7 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cpu/system.h"
+#include "cpu/kvm.h"
 #include "vm/acpi.h"
 #include "vm/internal.h"
 

@@ -146,16 +146,26 @@ static struct cpuid_regs basic_leaf(const struct cpu_model *m, const struct cpui
 	}
 }
 
-/* Linux, Documentation/virt/kvm/x86/cpuid.rst. 0x40000010 is the leaf other hypervisors tell clocks in. */
+/* The clock's old MSRs are there with the new ones. */
+static struct cpuid_regs kvm_features(const struct cpu_model *m)
+{
+	struct cpuid_regs r = { .eax = m->features[CPUID_KVM_EAX] };
+
+	if (cpu_has(m, FEAT_KVM_CLOCK))
+		r.eax |= 1u << KVM_FEATURE_CLOCKSOURCE;
+	return r;
+}
+
+/* abi/kvm_para.h. 0x40000010 is the leaf other hypervisors tell clocks in. */
 static struct cpuid_regs hypervisor_leaf(const struct cpu_model *m, uint32_t leaf)
 {
 	if (!cpu_has(m, FEAT_HYPERVISOR))
 		return (struct cpuid_regs){ 0 };
 	switch (leaf) {
-	case 0x40000000u:
+	case KVM_CPUID_SIGNATURE:
 		return (struct cpuid_regs){ MAX_HYPERVISOR, fourcc("KVMK"), fourcc("VMKV"), fourcc("M\0\0") };
-	case 0x40000001u:
-		return (struct cpuid_regs){ .eax = PV_OFFERED };
+	case KVM_CPUID_FEATURES:
+		return kvm_features(m);
 	case 0x40000010u:
 		return (struct cpuid_regs){ (uint32_t)((m->tsc_hz + 500) / 1000), X86_APIC_BUS_HZ / 1000, 0, 0 };
 	default:

@@ -19,7 +19,7 @@ struct cpuid_regs {
 enum cpuid_word {
 	CPUID_1_ECX, CPUID_1_EDX, CPUID_7_EBX, CPUID_7_ECX, CPUID_7_EDX, CPUID_7_1_EAX,
 	CPUID_D_1_EAX, CPUID_80000001_ECX, CPUID_80000001_EDX, CPUID_80000007_EDX, CPUID_80000008_EBX,
-	CPUID_80000021_EAX, CPUID_80000021_ECX, CPUID_WORDS
+	CPUID_80000021_EAX, CPUID_80000021_ECX, CPUID_KVM_EAX /* 0x40000001 */, CPUID_WORDS
 };
 /* A feature: word * 32 + bit. */
 #define CPUID_FEATURE(word, bit) ((uint16_t)((word) * 32 + (bit)))
@@ -32,7 +32,7 @@ enum cpuid_feature_kind {
 	FEATURE_NEVER,    /* no model offers it */
 };
 
-/* Names are those of /proc/cpuinfo where Linux has one. */
+/* Names are those of /proc/cpuinfo where Linux has one, QEMU's for the paravirtual ones. */
 struct cpuid_feature {
 	const char *name;
 	uint16_t feature; /* CPUID_FEATURE(word, bit) */
@@ -89,20 +89,6 @@ struct cpu_model {
 int cpu_model_init(struct cpu_model *m, const char *name, struct err *err) must_check;
 /* i-th model's name and one-line description; NULL past the last. */
 const char *cpu_model_name(unsigned i, const char **description);
-
-/* KVM's paravirtual features that models offer: bits of 0x40000001.EAX (Linux, Documentation/virt/kvm). */
-enum {
-	PV_NOP_IO_DELAY = 1 << 1,
-	PV_CLOCKSOURCE2 = 1 << 3,
-	PV_STEAL_TIME = 1 << 5,
-	PV_EOI = 1 << 6,
-	PV_UNHALT = 1 << 7,
-	PV_TLB_FLUSH = 1 << 9,
-	PV_SEND_IPI = 1 << 11,
-	PV_SCHED_YIELD = 1 << 13,
-	PV_CLOCKSOURCE_STABLE = 1 << 24,
-};
-#define PV_OFFERED (PV_NOP_IO_DELAY | PV_CLOCKSOURCE2 | PV_CLOCKSOURCE_STABLE)
 
 /* The local APIC's timer clock, as leaf 0x40000010 tells it: one count a nanosecond. */
 #define X86_APIC_BUS_HZ 1000000000u

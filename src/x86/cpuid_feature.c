@@ -65,6 +65,16 @@ static const struct cpuid_feature features[] = {
 	EMULATED("xsaveopt", XSAVEOPT, 3), EMULATED("xsavec", XSAVEC, 3), EMULATED("xgetbv1", XGETBV1, 3),
 	EMULATED("nullsel_clr_base", NULL_SEL_CLR_BASE, 1), EMULATED("xsaveerptr", XSAVEERPTR, 1),
 
+	/* The KVM paravirtual interface (docs/paravirt.md). */
+	EMULATED("kvmclock", KVM_CLOCK, 1), EMULATED("kvmclock-stable-bit", KVM_CLOCK_STABLE, 1),
+	EMULATED("kvm-nopiodelay", KVM_NOP_IO_DELAY, 1), EMULATED("kvm-steal-time", KVM_STEAL_TIME, 1),
+	EMULATED("kvm-pv-eoi", KVM_PV_EOI, 1), EMULATED("kvm-pv-unhalt", KVM_PV_UNHALT, 1),
+	EMULATED("kvm-pv-tlb-flush", KVM_PV_TLB_FLUSH, 1), EMULATED("kvm-pv-ipi", KVM_PV_IPI, 1),
+	EMULATED("kvm-pv-sched-yield", KVM_PV_SCHED_YIELD, 1),
+	NEVER("kvm-asyncpf", KVM_ASYNC_PF, "the monitor does not page guest memory out"),
+	NEVER("kvm-asyncpf-int", KVM_ASYNC_PF_INT, "the monitor does not page guest memory out"),
+	NEVER("kvm-poll-control", KVM_POLL_CONTROL, "the monitor has no polling in HLT to switch off"),
+
 	/*
 	 * Claims that keep a guest from working around flaws it cannot see or mend from inside: retpolines,
 	 * return thunks, page-table isolation, buffer clearing. The host remains as vulnerable as it is, and

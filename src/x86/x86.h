@@ -110,12 +110,6 @@ enum {
 #define MSR_SYSCFG 0xc0010010u
 #define MSR_HWCR 0xc0010015u
 #define MSR_DE_CFG 0xc0011029u
-#define MSR_KVM_WALL_CLOCK 0x11u
-#define MSR_KVM_SYSTEM_TIME 0x12u
-#define MSR_KVM_WALL_CLOCK_NEW 0x4b564d00u
-#define MSR_KVM_SYSTEM_TIME_NEW 0x4b564d01u
-#define MSR_KVM_STEAL_TIME 0x4b564d03u
-#define MSR_KVM_PV_EOI 0x4b564d04u
 
 /* Whether va is canonical with 48-bit linear addresses. */
 static inline bool canonical(uint64_t va)

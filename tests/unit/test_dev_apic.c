@@ -41,6 +41,8 @@ struct cpu {
 	struct lapic *apic;
 	const struct local_apic *ops;
 	int64_t tsc_offset;
+	bool pv_eoi, eoi_bit; /* whether the guest has a word for PV EOI, and its bit */
+	unsigned offers, withdrawals;
 };
 
 static struct cpu cpu[CPUS];
@@ -69,6 +71,25 @@ static void pin_sipi(void *ctx, uint8_t vector)
 {
 	((struct cpu *)ctx)->sipis++;
 	((struct cpu *)ctx)->sipi_vector = vector;
+}
+
+static bool pin_eoi_offer(void *ctx)
+{
+	struct cpu *c = ctx;
+
+	c->eoi_bit |= c->pv_eoi;
+	c->offers += c->pv_eoi;
+	return c->pv_eoi;
+}
+
+static bool pin_eoi_withdraw(void *ctx)
+{
+	struct cpu *c = ctx;
+	bool used = !c->eoi_bit;
+
+	c->eoi_bit = false;
+	c->withdrawals++;
+	return used;
 }
 
 static uint64_t guest_tsc(void *ctx)
@@ -107,7 +128,8 @@ static int setup(void **state)
 			.bsp = i == 0,
 			.phys_bits = 40,
 			.bus = apics,
-			.pins = {pin_intr, pin_nmi, pin_init, pin_sipi, &cpu[i]},
+			.pins = {pin_intr, pin_nmi, pin_init, pin_sipi, &cpu[i], pin_eoi_offer,
+				 pin_eoi_withdraw},
 			.tsc_hz = TSC_HZ,
 			.guest_tsc = guest_tsc,
 			.tsc_ctx = &cpu[i],
@@ -209,6 +231,93 @@ static void test_priorities(void **state)
 	assert_int_equal(ack(0), -1);
 	assert_int_equal(get(0, PPR), 0);
 	assert_false(cpu[1].intr);
+}
+
+/* The guest ends interrupts in its memory; the APIC follows when it is used the next time. */
+static void test_pv_eoi(void **state)
+{
+	struct cpu *c = &cpu[0];
+
+	c->pv_eoi = true;
+	msi(0xfee00000, 0x41);
+	assert_int_equal(ack(0), 0x41);
+	assert_true(c->eoi_bit);
+	c->eoi_bit = false; /* the guest's EOI */
+	c->intr = false;
+	msi(0xfee00000, 0x31); /* lower: deliverable only because the other has ended, which the sender cannot know */
+	assert_true(c->intr);
+	assert_int_equal(ack(0), 0x31);
+	assert_int_equal(get(0, ISR + 0x20), 0);
+	assert_int_equal(get(0, ISR + 0x10), 1u << 17);
+	/* Looked at before the guest was done: it has to write the register. */
+	assert_false(c->eoi_bit);
+	put(0, EOI, 0);
+	assert_int_equal(get(0, ISR + 0x10), 0);
+	assert_int_equal(c->offers, 2);
+	assert_int_equal(c->withdrawals, 2);
+}
+
+/* Not offered while something waits, since its delivery depends on the EOI; nor for level-triggered vectors. */
+static void test_pv_eoi_not_now(void **state)
+{
+	struct cpu *c = &cpu[0];
+
+	c->pv_eoi = true;
+	msi(0xfee00000, 0x41);
+	msi(0xfee00000, 0x61);
+	assert_int_equal(ack(0), 0x61);
+	assert_false(c->eoi_bit);
+	put(0, EOI, 0);
+	assert_int_equal(ack(0), 0x41);
+	assert_true(c->eoi_bit);
+	msi(0xfee00000, 0x51); /* while the handler runs */
+	assert_true(c->intr);
+	assert_int_equal(ack(0), 0x51 /* a higher class nests */);
+	assert_true(c->eoi_bit); /* this one's */
+	c->eoi_bit = false;
+	put(0, EOI, 0); /* 0x51 has ended in memory, 0x41 ends now */
+	assert_int_equal(get(0, ISR + 0x20), 0);
+	assert_int_equal(c->offers, 2);
+	msi(0xfee00000, 0xc000 | 0x71);
+	assert_int_equal(ack(0), 0x71);
+	assert_false(c->eoi_bit);
+	assert_int_equal(c->offers, 2);
+}
+
+/* A TPR raised and lowered again, INIT: what was offered before does not outlive them. */
+static void test_pv_eoi_settled(void **state)
+{
+	struct cpu *c = &cpu[0];
+
+	c->pv_eoi = true;
+	msi(0xfee00000, 0x41);
+	assert_int_equal(ack(0), 0x41);
+	c->eoi_bit = false;
+	assert_int_equal(get(0, PPR), 0);
+	msi(0xfee00000, 0x41);
+	assert_int_equal(ack(0), 0x41);
+	assert_true(c->eoi_bit);
+	local_apic_reset(c->apic);
+	put(0, SVR, 0x1ff);
+	c->eoi_bit = false;
+	msi(0xfee00000, 0x42);
+	assert_int_equal(ack(0), 0x42);
+	assert_int_equal(get(0, ISR + 0x20), 1 << 2);
+	put(0, EOI, 0);
+	assert_int_equal(get(0, ISR + 0x20), 0);
+}
+
+/* What a paravirtual IPI is made of. */
+static void test_send(void **state)
+{
+	const struct local_apic *from = cpu[0].ops;
+
+	from->send(from->ctx, 0x55, 2);
+	assert_int_equal(ack(2), 0x55);
+	assert_int_equal(ack(1), -1);
+	from->send(from->ctx, 4 << 8, 1);
+	assert_int_equal(cpu[1].nmis, 1);
+	from->send(from->ctx, 0x55, 77);
 }
 
 static void test_task_priority(void **state)
@@ -746,6 +855,10 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(test_power_up_state),
 		T(test_priorities),
+		T(test_pv_eoi),
+		T(test_pv_eoi_not_now),
+		T(test_pv_eoi_settled),
+		T(test_send),
 		T(test_task_priority),
 		T(test_software_disable),
 		T(test_ipi_physical),

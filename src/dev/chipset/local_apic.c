@@ -11,6 +11,12 @@
  * After any change, lapic_update() recomputes whether something is deliverable and tells the CPU's
  * INTR pin. The pin is a hint: ack decides. It is re-asserted on every update that finds something
  * deliverable, so that a CPU may drop its note of the pin whenever it asks.
+ *
+ * PV EOI (docs/paravirt.md). When the vector taken is edge-triggered and nothing waits in IRR, its EOI would lead to
+ * nothing but the clearing of its ISR bit: the guest may then say so in its own memory, which only the CPU's thread
+ * looks at. While that is offered ISR may be out of date. So whatever that thread does with the APIC that ISR has a part
+ * in settles it first: the offer ends, and the EOI is done if the guest has made it. Another thread that raises an interrupt cannot know
+ * whether it is deliverable, and asks the CPU to look.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -40,6 +46,7 @@ static const struct snap_field fields[] = {
 	F(deadline, 0),
 	F(lint, 0),
 	SNAP_B(struct lapic, extint_message, false),
+	SNAP_B(struct lapic, eoi_offered, false),
 };
 
 const struct snap_desc local_apic_snap = {"local-apic", 1, fields, ARRAY_SIZE(fields)};
@@ -97,7 +104,8 @@ static bool extint_pending(const struct lapic *l)
 
 void lapic_update(struct lapic *l)
 {
-	bool intr = extint_pending(l) || deliverable(l) >= 0;
+	bool unsettled = l->eoi_offered && lapic_soft_enabled(l) && highest(l->irr) >= 0;
+	bool intr = extint_pending(l) || deliverable(l) >= 0 || unsettled;
 
 	if ((intr || l->intr) && l->cfg.pins.intr)
 		l->cfg.pins.intr(l->cfg.pins.ctx, intr);
@@ -183,11 +191,28 @@ void lapic_eoi(struct lapic *l)
 	lapic_update(l);
 }
 
+void lapic_settle_eoi(struct lapic *l)
+{
+	if (likely(!l->eoi_offered))
+		return;
+	l->eoi_offered = false;
+	if (l->cfg.pins.eoi_withdraw(l->cfg.pins.ctx))
+		lapic_eoi(l);
+}
+
+/* v was just taken. */
+static void offer_eoi(struct lapic *l, uint8_t v)
+{
+	if (l->cfg.pins.eoi_offer && !get_bit(l->tmr, v) && highest(l->irr) < 0)
+		l->eoi_offered = l->cfg.pins.eoi_offer(l->cfg.pins.ctx);
+}
+
 static int lapic_ack(void *ctx)
 {
 	struct lapic *l = ctx;
 	int v;
 
+	lapic_settle_eoi(l);
 	if (extint_pending(l)) {
 		l->extint_message = false;
 		v = apic_bus_extint_ack(l->cfg.bus);
@@ -199,6 +224,7 @@ static int lapic_ack(void *ctx)
 	if (v >= 0) {
 		set_bit(l->irr, v, false);
 		set_bit(l->isr, v, true);
+		offer_eoi(l, v);
 	}
 	lapic_update(l);
 	return v;
@@ -213,6 +239,7 @@ static void lapic_set_tpr(void *ctx, uint8_t cr8)
 {
 	struct lapic *l = ctx;
 
+	lapic_settle_eoi(l);
 	l->tpr = (cr8 & 0xf) << 4;
 	lapic_update(l);
 }
@@ -230,6 +257,7 @@ static int lapic_set_base(void *ctx, uint64_t value)
 	uint64_t valid = BASE_BSP | BASE_X2APIC | BASE_ENABLED | BITS(l->cfg.phys_bits - 1, 12);
 	bool on = value & BASE_ENABLED, x2 = value & BASE_X2APIC;
 
+	lapic_settle_eoi(l);
 	if (value & ~valid)
 		return -EINVAL;
 	if (x2 && (!on || !lapic_enabled(l)))
@@ -277,6 +305,11 @@ void local_apic_set_virtual_wire(struct lapic *l)
 	lapic_update(l);
 }
 
+static void lapic_send_ipi(void *ctx, uint32_t icr, uint32_t dest)
+{
+	lapic_send(ctx, icr, dest);
+}
+
 static void tsc_changed(void *ctx)
 {
 	local_apic_tsc_changed(ctx);
@@ -304,6 +337,7 @@ int local_apic_new(struct lapic **out, const struct local_apic_config *cfg, stru
 		.get_deadline = lapic_deadline_get,
 		.set_deadline = lapic_deadline_set,
 		.tsc_changed = tsc_changed,
+		.send = lapic_send_ipi,
 		.ctx = l,
 	};
 	ret = apic_bus_attach(cfg->bus, l, err);

@@ -65,6 +65,8 @@ struct lapic {
 	uint8_t lint;           /* levels of LINT0 and LINT1, bits 0 and 1 */
 	bool extint_message;    /* an ExtINT arrived as a message and was not acknowledged yet */
 
+	bool eoi_offered; /* PV EOI: the highest vector in service may have been ended, unknown to us */
+
 	bool intr; /* what pins.intr was last told */
 	struct loop_timer timer;
 	struct local_apic iface;
@@ -94,6 +96,8 @@ void lapic_raise(struct lapic *l, uint8_t vector, bool level);
 void lapic_raise_lvt(struct lapic *l, enum lapic_lvt which);
 void lapic_error(struct lapic *l, uint32_t bits);
 void lapic_eoi(struct lapic *l);
+/* Before the CPU's own access to anything that depends on ISR: on its thread. */
+void lapic_settle_eoi(struct lapic *l);
 
 /* local_apic_icr.c */
 void lapic_send(struct lapic *l, uint32_t low, uint32_t dest);

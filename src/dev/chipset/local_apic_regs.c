@@ -16,6 +16,15 @@ static const uint32_t lvt_writable[LVT_COUNT] = {
 #define SVR_WRITABLE 0x3ff
 #define ICR_WRITABLE 0xccfff
 
+/* What shows ISR or goes by it. Not the ICR and the timer, which interrupt handlers use while an EOI is offered. */
+static void settle_for(struct lapic *l, uint32_t reg)
+{
+	bool isr = reg >= REG_ISR && reg < REG_TMR;
+
+	if (isr || reg == REG_EOI || reg == REG_TPR || reg == REG_PPR || reg == REG_APR || reg == REG_SVR)
+		lapic_settle_eoi(l);
+}
+
 static bool is_lvt(uint32_t reg)
 {
 	return reg >= REG_LVT_TIMER && reg <= REG_LVT_ERROR;
@@ -198,6 +207,7 @@ uint64_t local_apic_mmio_read(struct lapic *l, uint64_t off, unsigned size)
 		return trunc_size(~0ULL, size);
 	if (off >= LOCAL_APIC_SIZE || byte >= 4)
 		return 0;
+	settle_for(l, off & ~0xfULL);
 	return trunc_size((uint64_t)xapic_read(l, off & ~0xfULL) >> byte * 8, size);
 }
 
@@ -205,6 +215,7 @@ void local_apic_mmio_write(struct lapic *l, uint64_t off, unsigned size, uint64_
 {
 	if (!page_decoded(l) || off >= LOCAL_APIC_SIZE || (off & 0xf) || size < 4)
 		return;
+	settle_for(l, off);
 	xapic_write(l, off, value);
 }
 
@@ -220,6 +231,7 @@ int lapic_msr_read(void *ctx, uint32_t msr, uint64_t *value)
 
 	if (!lapic_x2apic(l) || msr < 0x800 || msr > 0x8ff)
 		return -EINVAL;
+	settle_for(l, msr_reg(msr));
 	switch (msr_reg(msr)) {
 	case REG_ID:
 		*value = l->cfg.id;
@@ -268,6 +280,7 @@ int lapic_msr_write(void *ctx, uint32_t msr, uint64_t value)
 
 	if (!lapic_x2apic(l) || msr < 0x800 || msr > 0x8ff || !msr_valid(reg, value))
 		return -EINVAL;
+	settle_for(l, reg);
 	switch (reg) {
 	case REG_ICR:
 		l->icr_low = value & ~BIT(12);
