@@ -155,7 +155,7 @@ int board_new(struct board **out, const struct board_config *cfg, struct err *er
 		ret = new_ports(b, err);
 	loop_unlock(cfg->loop);
 	if (ret < 0) {
-		board_free(b);
+		board_free(b, NULL, NULL);
 		return ret;
 	}
 	*out = b;
@@ -282,11 +282,9 @@ void board_power_button(struct board *b)
 	loop_unlock(b->cfg.loop);
 }
 
-void board_free(struct board *b)
+/* The loop's lock is held. */
+static void free_devices(struct board *b)
 {
-	if (!b)
-		return;
-	loop_lock(b->cfg.loop);
 	debug_exit_free(b->debug_exit);
 	debugcon_free(b->debugcon);
 	system_ports_free(b->ports);
@@ -302,6 +300,16 @@ void board_free(struct board *b)
 	for (unsigned i = b->n_cpus; i-- > 0;)
 		local_apic_free(b->cpu[i].lapic);
 	apic_bus_free(b->apics);
+}
+
+void board_free(struct board *b, void (*free_cpus)(void *ctx), void *ctx)
+{
+	if (!b)
+		return;
+	loop_lock(b->cfg.loop);
+	free_devices(b);
+	if (free_cpus)
+		free_cpus(ctx);
 	bus_free(b->bus);
 	guest_mem_free(b->mem);
 	loop_unlock(b->cfg.loop);

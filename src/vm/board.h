@@ -67,6 +67,10 @@ int board_plug_cpu(struct board *b, struct vcpu *v, struct err *err) must_check;
 /* RESET# to every device, as at power-on but for what a battery keeps. No vCPU may be running. */
 void board_reset(struct board *b);
 void board_power_button(struct board *b);
-void board_free(struct board *b);
+/*
+ * APICs refer to CPUs, CPUs to memory and bus: free_cpus (may be NULL) is called in between, with the device lock.
+ * b may be NULL; then nothing is.
+ */
+void board_free(struct board *b, void (*free_cpus)(void *ctx), void *ctx);
 
 #endif

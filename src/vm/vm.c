@@ -379,15 +379,17 @@ void vm_power_button(struct vm *vm)
 	board_power_button(vm->board);
 }
 
+static void free_vcpus(void *ctx)
+{
+	vm_free_vcpus(ctx);
+}
+
 void vm_free(struct vm *vm)
 {
 	if (!vm)
 		return;
-	/* APICs refer to vCPUs, vCPUs to memory and bus: the engine's part goes first, the CPUs
-	 * last. */
 	vm_fini_engines(vm);
-	board_free(vm->board);
-	vm_free_vcpus(vm);
+	board_free(vm->board, free_vcpus, vm);
 	free_boot(vm);
 	loop_lock(vm->loop);
 	chr_free(vm->cfg.serial);
