@@ -2,27 +2,16 @@
 #include "cpu/op.h"
 
 #include "cpu/system.h"
-
-static int gpr_number(ZydisRegister r)
-{
-	switch (ZydisRegisterGetClass(r)) {
-	case ZYDIS_REGCLASS_GPR64:
-	case ZYDIS_REGCLASS_GPR32:
-	case ZYDIS_REGCLASS_GPR16:
-		return ZydisRegisterGetId(r);
-	default:
-		return -1;
-	}
-}
+#include "x86/gpr.h"
 
 static uint8_t ea_register(ZydisRegister r)
 {
-	int n;
+	unsigned n;
 
 	if (r == ZYDIS_REGISTER_RIP || r == ZYDIS_REGISTER_EIP || r == ZYDIS_REGISTER_IP)
 		return EA_RIP;
-	n = gpr_number(r);
-	return n < 0 ? EA_NONE : (uint8_t)n;
+	n = x86_gpr(r);
+	return n == X86_NO_GPR ? EA_NONE : (uint8_t)n;
 }
 
 static uint8_t segment_number(ZydisRegister r)
@@ -81,13 +70,15 @@ static void take_immediates(struct cpu_op *op, const struct insn *insn)
 	}
 }
 
-static bool has_register_class(const struct insn *insn, ZydisRegisterClass class)
+/* A bit for each class of register that is an operand; general registers, the most of all, left out. */
+static uint32_t register_classes(const struct insn *insn)
 {
+	uint32_t classes = 0;
+
 	for (unsigned i = 0; i < insn->z.operand_count; i++)
-		if (insn->op[i].type == ZYDIS_OPERAND_TYPE_REGISTER &&
-		    ZydisRegisterGetClass(insn->op[i].reg.value) == class)
-			return true;
-	return false;
+		if (insn->op[i].type == ZYDIS_OPERAND_TYPE_REGISTER && x86_gpr(insn->op[i].reg.value) == X86_NO_GPR)
+			classes |= 1u << ZydisRegisterGetClass(insn->op[i].reg.value);
+	return classes;
 }
 
 /* SSE instructions whose memory forms name no vector register. */
@@ -111,15 +102,15 @@ static bool converts_from_memory(ZydisMnemonic m)
 static enum fpu_need fpu_need(const struct insn *insn)
 {
 	const ZydisDecodedInstruction *z = &insn->z;
-	bool vector = has_register_class(insn, ZYDIS_REGCLASS_XMM) || has_register_class(insn, ZYDIS_REGCLASS_YMM) ||
-		      converts_from_memory(z->mnemonic);
+	uint32_t classes = register_classes(insn);
+	bool vector = classes & (1u << ZYDIS_REGCLASS_XMM | 1u << ZYDIS_REGCLASS_YMM) || converts_from_memory(z->mnemonic);
 
 	if (z->mnemonic == ZYDIS_MNEMONIC_FWAIT)
 		return FPU_WAIT;
 	if (z->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX)
 		return FPU_AVX512;
 	if (z->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX) {
-		if (has_register_class(insn, ZYDIS_REGCLASS_MASK))
+		if (classes & 1u << ZYDIS_REGCLASS_MASK)
 			return FPU_AVX512;
 		return vector || z->mnemonic == ZYDIS_MNEMONIC_VZEROALL || z->mnemonic == ZYDIS_MNEMONIC_VZEROUPPER ||
 				       z->mnemonic == ZYDIS_MNEMONIC_VLDMXCSR || z->mnemonic == ZYDIS_MNEMONIC_VSTMXCSR ?
@@ -127,7 +118,7 @@ static enum fpu_need fpu_need(const struct insn *insn)
 	}
 	if (vector || z->mnemonic == ZYDIS_MNEMONIC_LDMXCSR || z->mnemonic == ZYDIS_MNEMONIC_STMXCSR)
 		return FPU_SSE;
-	if (has_register_class(insn, ZYDIS_REGCLASS_MMX) || z->mnemonic == ZYDIS_MNEMONIC_EMMS)
+	if (classes & 1u << ZYDIS_REGCLASS_MMX || z->mnemonic == ZYDIS_MNEMONIC_EMMS)
 		return FPU_MMX;
 	return z->meta.isa_ext == ZYDIS_ISA_EXT_X87 || (z->opcode_map == 0 && (z->opcode & 0xf8) == 0xd8) ? FPU_X87 :
 													     FPU_NONE;

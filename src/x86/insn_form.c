@@ -4,6 +4,7 @@
  * The decoder gives one mnemonic to instructions that have nothing but their name in common (MOV to CR3,
  * MOV between registers; MOVSD the string instruction, MOVSD of SSE2). Here the operands decide.
  */
+#include "x86/gpr.h"
 #include "x86/insn.h"
 
 #define FORM(name, m, c, t, why)                                                                             \
@@ -33,10 +34,11 @@ FORM(native, INVALID, INNOCUOUS, NATIVE, NULL);
 FORM(masked_mem, INVALID, INNOCUOUS, VECTOR_MEM,
      "A masked-off element must not be read, written or faulted on, so memory is touched by element");
 
+/* cls: not of general registers, which are told by themselves since they are the most of all. */
 static bool is_reg(const struct insn *i, unsigned n, ZydisRegisterClass cls)
 {
 	return n < i->z.operand_count && i->op[n].type == ZYDIS_OPERAND_TYPE_REGISTER &&
-	       ZydisRegisterGetClass(i->op[n].reg.value) == cls;
+	       x86_gpr(i->op[n].reg.value) == X86_NO_GPR && ZydisRegisterGetClass(i->op[n].reg.value) == cls;
 }
 
 static bool has_mem(const struct insn *i)

@@ -10,6 +10,7 @@
 
 #include "base/suggest.h"
 #include "x86/cpuid.h"
+#include "x86/gpr.h"
 #include "x86/insn.h"
 #include "x86/insn_describe.h"
 
@@ -354,9 +355,21 @@ static void suggestions(void **state)
 			 3);
 }
 
+/* x86_gpr() says of every register what Zydis says. */
+static void gpr_numbers(void **state)
+{
+	for (int r = 0; r <= ZYDIS_REGISTER_MAX_VALUE; r++) {
+		ZydisRegister whole = ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, (ZydisRegister)r);
+		bool gpr = ZydisRegisterGetClass(whole) == ZYDIS_REGCLASS_GPR64;
+
+		assert_int_equal(x86_gpr((ZydisRegister)r), gpr ? (unsigned)ZydisRegisterGetId(whole) : X86_NO_GPR);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(gpr_numbers),
 		cmocka_unit_test(decode_statuses), cmocka_unit_test(decode_keeps_bytes),
 		cmocka_unit_test(decode_by_mode), cmocka_unit_test(extensions_are_nops),
 		cmocka_unit_test(rows_are_sound), cmocka_unit_test(known_rows),

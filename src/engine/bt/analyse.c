@@ -1,5 +1,6 @@
 /* Decoding a block and what can be known of its instructions before any code is made. */
 #include "engine/bt/translate.h"
+#include "x86/gpr.h"
 
 static uint8_t flag_bits(ZydisAccessedFlagsMask m)
 {
@@ -90,22 +91,14 @@ static void take_flags(struct guest_insn *g)
 		g->reads = F_ALL & ~F_OF;
 }
 
-static unsigned gpr_of(ZydisRegister r)
-{
-	r = ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, r);
-	if (ZydisRegisterGetClass(r) != ZYDIS_REGCLASS_GPR64)
-		return 16;
-	return (unsigned)ZydisRegisterGetId(r);
-}
-
 static void take_registers(struct guest_insn *g)
 {
 	for (unsigned i = 0; i < g->insn.z.operand_count; i++) {
 		const ZydisDecodedOperand *o = &g->insn.op[i];
-		unsigned r = o->type == ZYDIS_OPERAND_TYPE_REGISTER ? gpr_of(o->reg.value) : 16;
+		unsigned r = o->type == ZYDIS_OPERAND_TYPE_REGISTER ? x86_gpr(o->reg.value) : X86_NO_GPR;
 		bool write = o->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
 
-		if (r == 16)
+		if (r == X86_NO_GPR)
 			continue;
 		g->uses_r10 |= r == R_10;
 		g->uses_r11 |= r == R_11;

@@ -22,7 +22,8 @@
 #define MADV_POPULATE_READ 22
 #define MADV_POPULATE_WRITE 23
 #endif
-#define FREE_CLASSES 64u   /* of CODE_ALIGN bytes */
+#define FREE_CLASSES 64u   /* of CODE_ALIGN bytes of code, and of META_ALIGN bytes of the rest */
+#define META_ALIGN 32u
 
 struct segment_use {
 	uint32_t code, meta; /* bytes used */
@@ -38,7 +39,7 @@ struct cache {
 	struct segment_use use[SEGMENTS];
 	struct block **by_id;
 	uint32_t max_blocks, id_hint;
-	uint32_t free_list[FREE_CLASSES];
+	uint32_t free_list[FREE_CLASSES][FREE_CLASSES];
 	uint32_t remap_list;
 	uint32_t hash[HASH_SLOTS], page[PAGE_SLOTS], page2[PAGE_SLOTS];
 };
@@ -367,16 +368,17 @@ static void detach(struct bt *bt, struct block *b)
 		unchain(c, b, i);
 }
 
-static unsigned free_class(uint32_t code_room)
+/* The list of dead blocks of one size in both respects: any of them will do. The first is of all that are larger. */
+static uint32_t *free_list(struct cache *c, uint32_t code_room, uint32_t meta_room)
 {
-	unsigned n = code_room / CODE_ALIGN;
+	unsigned code = code_room / CODE_ALIGN, meta = meta_room / META_ALIGN;
 
-	return n < FREE_CLASSES ? n : 0;
+	return code < FREE_CLASSES && meta < FREE_CLASSES ? &c->free_list[code][meta] : &c->free_list[0][0];
 }
 
 static void free_push(struct cache *c, struct block *b)
 {
-	uint32_t *head = &c->free_list[free_class(b->code_room)];
+	uint32_t *head = free_list(c, b->code_room, b->meta_room);
 
 	b->free_prev = 0;
 	b->free_next = *head;
@@ -390,7 +392,7 @@ static void free_remove(struct cache *c, struct block *b)
 	if (b->free_prev)
 		c->by_id[b->free_prev]->free_next = b->free_next;
 	else
-		c->free_list[free_class(b->code_room)] = b->free_next;
+		*free_list(c, b->code_room, b->meta_room) = b->free_next;
 	if (b->free_next)
 		c->by_id[b->free_next]->free_prev = b->free_prev;
 }
@@ -493,19 +495,14 @@ static void populate(struct cache *c, uint32_t s)
 /* A dead block of just this size */
 static struct block *reuse(struct cache *c, uint32_t code_room, uint32_t meta_room)
 {
-	unsigned class = free_class(code_room);
+	const uint32_t *list = free_list(c, code_room, meta_room);
+	struct block *b;
 
-	if (!class)
+	if (!*list || list == &c->free_list[0][0])
 		return NULL;
-	for (uint32_t id = c->free_list[class]; id; id = c->by_id[id]->free_next) {
-		struct block *b = c->by_id[id];
-
-		if (b->meta_room >= meta_room) {
-			free_remove(c, b);
-			return b;
-		}
-	}
-	return NULL;
+	b = c->by_id[*list];
+	free_remove(c, b);
+	return b;
 }
 
 static struct block *allocate(struct bt *bt, uint32_t code_room, uint32_t meta_room)
@@ -562,7 +559,7 @@ struct block *cache_commit(struct bt *bt, const struct draft *d)
 	uint32_t insns = (d->b.n_insns + 1u) * (uint32_t)sizeof(d->insn[0]);
 	uint32_t operands = d->b.n_insns * (uint32_t)sizeof(d->operand_off[0]);
 	uint32_t slots = d->b.n_insns * (uint32_t)sizeof(d->slot[0]);
-	uint32_t meta = (uint32_t)align_up(sizeof(struct block) + exits + insns + slots + operands, 16);
+	uint32_t meta = (uint32_t)align_up(sizeof(struct block) + exits + insns + slots + operands, META_ALIGN);
 	struct block *b = allocate(bt, (uint32_t)align_up(emit_at(&d->e), CODE_ALIGN), meta);
 	struct block keep;
 
