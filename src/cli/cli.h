@@ -80,7 +80,7 @@ struct engine_options {
 struct run_options {
 	const char *kernel, *initrd, *append, *engine, *cpu;
 	const char *name; /* NULL: one is made up */
-	uint64_t memory, cpus;
+	uint64_t memory, cpus, max_cpus;
 	struct chr_spec serial, debugcon;
 	unsigned boot;         /* enum vm_boot */
 	unsigned log;          /* enum log_level */

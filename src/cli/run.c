@@ -60,6 +60,11 @@ int run_check(const struct cli_call *call, struct err *err)
 			       "run: --serial and --debugcon contradict each other: both "
 			       "write '%.128s'; give each its own file",
 			       o->serial.path);
+	if (o->max_cpus && o->max_cpus < o->cpus)
+		return err_set(err, EINVAL,
+			       "run: --max-cpus %llu contradicts --cpus %llu: at most so many "
+			       "processors, and already more",
+			       (unsigned long long)o->max_cpus, (unsigned long long)o->cpus);
 	if (o->json && o->serial.kind == CHR_SPEC_STDIO)
 		return err_set(err, EINVAL,
 			       "run: --json contradicts --serial stdio: the result goes to "
@@ -230,6 +235,7 @@ static int make_machine(struct run *r, struct err *err)
 		.cmdline = o->append,
 		.ram = o->memory,
 		.cpus = (unsigned)o->cpus,
+		.max_cpus = (unsigned)o->max_cpus,
 		.engine = o->engine,
 		.cpu = o->cpu,
 		.boot = (enum vm_boot)o->boot,

@@ -90,6 +90,8 @@ static const struct cli_option run_options[] = {
 	{"cpus", 0, OPT_NUMBER, .value = "N", .def = "1", .min = 1, .max = VM_CPUS_MAX,
 	 IN(run, cpus),
 	 .help = "Processors that the guest has: 1 to 64, also more than the host has."},
+	{"max-cpus", 0, OPT_NUMBER, .value = "N", .min = 1, .max = VM_CPUS_MAX, IN(run, max_cpus),
+	 .help = "Processors that it can get while it runs. By default as many as --cpus says."},
 	ENGINE_OPTIONS(run),
 	{"cpu", 0, OPT_NAME, .value = "MODEL", .def = "default", .list = cpu_model_name,
 	 IN(run, cpu), .more = true,

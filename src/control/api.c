@@ -142,6 +142,7 @@ static unsigned only_number(const cJSON *j, const char *name)
 static void put_resize(const struct api_call *c)
 {
 	struct vm_info info;
+	struct err err = {""};
 	unsigned cpus;
 	cJSON *j = is_alive(c) ? parse_body(c) : NULL;
 
@@ -155,6 +156,8 @@ static void put_resize(const struct api_call *c)
 	else if (cpus > info.max_cpus)
 		session_reply_error(c->session, 400, "the machine can have at most %u processor%s",
 				    info.max_cpus, info.max_cpus == 1 ? "" : "s");
+	else if (vm_set_cpus(c->control->vm, cpus, &err) < 0)
+		session_reply_error(c->session, 400, "%s", err.text);
 	else
 		session_reply_empty(c->session);
 }

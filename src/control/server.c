@@ -319,6 +319,11 @@ static void on_news(void *ctx, enum vm_news news, const char *detail)
 	case VM_NEWS_RUNNING:
 		settled(c, news == VM_NEWS_PAUSED);
 		break;
+	case VM_NEWS_CPUS:
+		event = report_event("cpus");
+		cJSON_AddStringToObject(event, "detail", detail);
+		publish(c, event);
+		break;
 	case VM_NEWS_RESET:
 		event = report_event("reset");
 		cJSON_AddStringToObject(event, "by", detail);

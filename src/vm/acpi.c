@@ -179,8 +179,12 @@ static uint8_t *madt_entry(struct builder *b, uint8_t type, uint8_t len)
 	return b->buf + at;
 }
 
-static void madt_cpu(struct builder *b, uint32_t id)
+/* Flags (table 5.47): one that is not there may come. */
+enum { MADT_CPU_ENABLED = 1 << 0, MADT_CPU_ONLINE_CAPABLE = 1 << 1 };
+
+static void madt_cpu(struct builder *b, uint32_t id, bool present)
 {
+	uint32_t flags = present ? MADT_CPU_ENABLED : MADT_CPU_ONLINE_CAPABLE;
 	bool wide = id >= 255; /* such an id needs x2APIC */
 	uint8_t *p = madt_entry(b, wide ? 9 : 0, wide ? 16 : 8);
 
@@ -188,12 +192,12 @@ static void madt_cpu(struct builder *b, uint32_t id)
 		return;
 	if (wide) {
 		put(p + 4, id, 4);
-		put(p + 8, 1, 4); /* enabled */
+		put(p + 8, flags, 4);
 		put(p + 12, id, 4);
 	} else {
 		p[2] = (uint8_t)id;
 		p[3] = (uint8_t)id;
-		put(p + 4, 1, 4);
+		put(p + 4, flags, 4);
 	}
 }
 
@@ -218,7 +222,7 @@ static size_t build_madt(struct builder *b, const struct acpi_config *c)
 	put(b->buf + at + 36, LOCAL_APIC_DEFAULT_BASE, 4);
 	put(b->buf + at + 40, 1, 4); /* PCAT_COMPAT: 8259s are there too */
 	for (unsigned i = 0; i < c->cpus; i++)
-		madt_cpu(b, i);
+		madt_cpu(b, i, !c->present || *c->present >> i & 1);
 	p = madt_entry(b, 1, 12);
 	if (p)
 		put(p + 4, IOAPIC_DEFAULT_BASE, 4);

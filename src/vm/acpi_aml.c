@@ -15,12 +15,9 @@ enum {
 	OP_SCOPE = 0x10,
 	OP_BUFFER = 0x11,
 	OP_PACKAGE = 0x12,
-	OP_METHOD = 0x14,
 	OP_DUAL_NAME = 0x2e,
 	OP_MULTI_NAME = 0x2f,
 	OP_EXT = 0x5b,
-	OP_ARG0 = 0x68,
-	OP_RETURN = 0xa4,
 	EXT_DEVICE = 0x82,
 };
 
@@ -69,7 +66,7 @@ static const char *segment(struct aml *a, const char *p)
 	return *p ? p + 1 : p;
 }
 
-static void path_name(struct aml *a, const char *p)
+void aml_path(struct aml *a, const char *p)
 {
 	unsigned count = 1;
 
@@ -91,7 +88,7 @@ static void path_name(struct aml *a, const char *p)
 		p = segment(a, p);
 }
 
-static void open_package(struct aml *a)
+void aml_open(struct aml *a)
 {
 	if (a->depth == AML_DEPTH) {
 		a->failed = true;
@@ -123,24 +120,16 @@ void aml_end(struct aml *a)
 void aml_scope(struct aml *a, const char *path)
 {
 	byte(a, OP_SCOPE);
-	open_package(a);
-	path_name(a, path);
+	aml_open(a);
+	aml_path(a, path);
 }
 
 void aml_device(struct aml *a, const char *name)
 {
 	byte(a, OP_EXT);
 	byte(a, EXT_DEVICE);
-	open_package(a);
-	path_name(a, name);
-}
-
-void aml_method(struct aml *a, const char *name, unsigned args)
-{
-	byte(a, OP_METHOD);
-	open_package(a);
-	path_name(a, name);
-	byte(a, (uint8_t)(args & 7)); /* not serialized */
+	aml_open(a);
+	aml_path(a, name);
 }
 
 void aml_package(struct aml *a, unsigned count)
@@ -148,14 +137,14 @@ void aml_package(struct aml *a, unsigned count)
 	if (count > 255)
 		a->failed = true;
 	byte(a, OP_PACKAGE);
-	open_package(a);
+	aml_open(a);
 	byte(a, (uint8_t)count);
 }
 
 void aml_name(struct aml *a, const char *path)
 {
 	byte(a, OP_NAME);
-	path_name(a, path);
+	aml_path(a, path);
 }
 
 void aml_int(struct aml *a, uint64_t v)
@@ -205,17 +194,20 @@ void aml_eisaid(struct aml *a, const char *id)
 	le(a, __builtin_bswap32(v), 4);
 }
 
-void aml_return_arg(struct aml *a, unsigned arg)
+void aml_buffer(struct aml *a, const void *data, uint8_t len)
 {
-	byte(a, OP_RETURN);
-	byte(a, (uint8_t)(OP_ARG0 + arg));
+	byte(a, OP_BUFFER);
+	aml_open(a);
+	aml_int(a, len);
+	aml_bytes(a, data, len);
+	aml_end(a);
 }
 
 void aml_resources(struct aml *a, const char *path)
 {
 	aml_name(a, path);
 	byte(a, OP_BUFFER);
-	open_package(a);
+	aml_open(a);
 	byte(a, OP_WORD);
 	if (a->depth)
 		a->open[a->depth - 1].buffer = a->len;

@@ -1,7 +1,6 @@
 /* acpi_dsdt.c - the DSDT: the devices of the board that a kernel cannot find by itself. */
-#include <stdio.h>
-
 #include "dev/chipset/acpi_pm.h"
+#include "dev/chipset/cpu_hotplug.h"
 #include "vm/acpi.h"
 #include "vm/acpi_aml.h"
 #include "vm/boot/boot.h"
@@ -107,6 +106,8 @@ static void legacy_devices(struct aml *a, const struct acpi_config *c)
 	 * window. */
 	legacy_device(a, "MBRD", "PNP0C02", 0);
 	aml_res_io(a, c->pm_base, ACPI_PM_SIZE);
+	if (c->cpu_hotplug_base)
+		aml_res_io(a, c->cpu_hotplug_base, CPU_HOTPLUG_SIZE);
 	aml_res_io(a, 0x61, 1);
 	aml_res_io(a, 0x80, 16);
 	aml_res_io(a, 0x92, 1);
@@ -114,27 +115,14 @@ static void legacy_devices(struct aml *a, const struct acpi_config *c)
 	legacy_end(a);
 }
 
-static void processors(struct aml *a, unsigned count)
-{
-	for (unsigned i = 0; i < count; i++) {
-		char name[8];
-
-		snprintf(name, sizeof(name), "C%03X", i & 0xfff);
-		aml_device(a, name);
-		aml_name(a, "_HID");
-		aml_string(a, "ACPI0007");
-		aml_name_int(a, "_UID", i);
-		aml_end(a);
-	}
-}
-
 void acpi_dsdt_body(struct aml *a, const struct acpi_config *c)
 {
 	aml_scope(a, "\\_SB");
-	processors(a, c->cpus);
+	acpi_processors(a, c);
 	pci_root(a, c);
 	legacy_devices(a, c);
 	aml_end(a);
+	acpi_cpu_events(a, c);
 
 	/* 7.4.2: the values for PM1a and PM1b that mean "off". */
 	aml_name(a, "\\_S5");

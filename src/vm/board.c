@@ -7,6 +7,7 @@
 #include "cpu/kvm.h"
 #include "dev/chipset/acpi_pm.h"
 #include "dev/chipset/apic_bus.h"
+#include "dev/chipset/cpu_hotplug.h"
 #include "dev/chipset/debug_exit.h"
 #include "dev/chipset/debugcon.h"
 #include "dev/chipset/host_bridge.h"
@@ -133,6 +134,30 @@ static int new_ports(struct board *b, struct err *err)
 	return ret;
 }
 
+static void hotplug_notify(void *ctx)
+{
+	struct board *b = ctx;
+
+	acpi_pm_gpe(b->pm, ACPI_CPU_GPE);
+}
+
+static void hotplug_eject(void *ctx, unsigned cpu)
+{
+	struct board *b = ctx;
+
+	b->cfg.eject(b->cfg.eject_ctx, cpu);
+}
+
+static int new_hotplug(struct board *b, struct err *err)
+{
+	const struct cpu_hotplug_config cfg = {
+		.bus = b->bus, .base = BOARD_CPU_HOTPLUG_BASE,
+		.notify = hotplug_notify, .eject = hotplug_eject, .ctx = b,
+	};
+
+	return b->cfg.eject ? cpu_hotplug_new(&b->hotplug, &cfg, err) : 0;
+}
+
 int board_new(struct board **out, const struct board_config *cfg, struct err *err)
 {
 	struct board *b = calloc(1, sizeof(*b));
@@ -153,6 +178,8 @@ int board_new(struct board **out, const struct board_config *cfg, struct err *er
 		ret = new_timers(b, err);
 	if (ret == 0)
 		ret = new_ports(b, err);
+	if (ret == 0)
+		ret = new_hotplug(b, err);
 	loop_unlock(cfg->loop);
 	if (ret < 0) {
 		board_free(b, NULL, NULL);
@@ -255,7 +282,38 @@ int board_plug_cpu(struct board *b, struct vcpu *v, struct err *err)
 	return 0;
 }
 
-void board_reset(struct board *b)
+void board_unplug_cpu(struct board *b)
+{
+	struct board_cpu *c = &b->cpu[--b->n_cpus];
+
+	loop_lock(b->cfg.loop);
+	local_apic_free(c->lapic);
+	loop_unlock(b->cfg.loop);
+	*c = (struct board_cpu){0};
+}
+
+void board_reset_cpu(struct board *b, unsigned n)
+{
+	loop_lock(b->cfg.loop);
+	local_apic_reset(b->cpu[n].lapic);
+	loop_unlock(b->cfg.loop);
+}
+
+void board_cpu_comes(struct board *b, unsigned n)
+{
+	loop_lock(b->cfg.loop);
+	cpu_hotplug_insert(b->hotplug, n);
+	loop_unlock(b->cfg.loop);
+}
+
+void board_cpu_should_go(struct board *b, unsigned n)
+{
+	loop_lock(b->cfg.loop);
+	cpu_hotplug_ask_to_leave(b->hotplug, n);
+	loop_unlock(b->cfg.loop);
+}
+
+void board_reset(struct board *b, uint64_t present)
 {
 	loop_lock(b->cfg.loop);
 	for (unsigned i = 0; i < b->n_cpus; i++)
@@ -269,6 +327,8 @@ void board_reset(struct board *b)
 	uart16550_reset(b->com1);
 	i8042_reset(b->i8042);
 	system_ports_reset(b->ports);
+	if (b->hotplug)
+		cpu_hotplug_reset(b->hotplug, present);
 	/* There is no firmware to do this: interrupts of the 8259s reach the boot processor. */
 	if (b->n_cpus)
 		local_apic_set_virtual_wire(b->cpu[0].lapic);
@@ -285,6 +345,7 @@ void board_power_button(struct board *b)
 /* The loop's lock is held. */
 static void free_devices(struct board *b)
 {
+	cpu_hotplug_free(b->hotplug);
 	debug_exit_free(b->debug_exit);
 	debugcon_free(b->debugcon);
 	system_ports_free(b->ports);

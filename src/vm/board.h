@@ -21,6 +21,7 @@
 
 #define BOARD_CPUS 256
 #define BOARD_PM_BASE 0x600
+#define BOARD_CPU_HOTPLUG_BASE 0x640
 
 struct board_config {
 	uint64_t ram;
@@ -30,6 +31,8 @@ struct board_config {
 	struct dev_signal power_off, reset;
 	void (*debug_exit)(void *ctx, uint32_t value); /* NULL: no such port */
 	void *debug_exit_ctx;
+	void (*eject)(void *ctx, unsigned cpu); /* the guest gave a processor up; NULL: it cannot */
+	void *eject_ctx;
 };
 
 struct board;
@@ -54,6 +57,7 @@ struct board {
 	struct i8042 *i8042;
 	struct system_ports *ports;
 	struct acpi_pm *pm;
+	struct cpu_hotplug *hotplug; /* NULL: processors stay as they are */
 	struct debug_exit *debug_exit;
 	struct debugcon *debugcon;
 	struct board_cpu cpu[BOARD_CPUS];
@@ -64,8 +68,18 @@ struct board {
 int board_new(struct board **out, const struct board_config *cfg, struct err *err) must_check;
 /* Before any CPU runs. v outlives the board. The first one is the boot processor. */
 int board_plug_cpu(struct board *b, struct vcpu *v, struct err *err) must_check;
-/* RESET# to every device, as at power-on but for what a battery keeps. No vCPU may be running. */
-void board_reset(struct board *b);
+/* The processor plugged in last goes; no CPU runs. */
+void board_unplug_cpu(struct board *b);
+/*
+ * RESET# to every device, as at power-on but for what a battery keeps. No vCPU may be running. present: bit n says
+ * whether the guest is to find processor n.
+ */
+void board_reset(struct board *b, uint64_t present);
+/* RESET# to the local APIC of processor n alone. */
+void board_reset_cpu(struct board *b, unsigned n);
+/* Tells the guest that processor n has come, or asks it to let it go. With hotplug only. */
+void board_cpu_comes(struct board *b, unsigned n);
+void board_cpu_should_go(struct board *b, unsigned n);
 void board_power_button(struct board *b);
 /*
  * APICs refer to CPUs, CPUs to memory and bus: free_cpus (may be NULL) is called in between, with the device lock.

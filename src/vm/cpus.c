@@ -3,11 +3,16 @@
 
 #include "vm/internal.h"
 
-int vm_check_cpus(const struct vm_config *c, struct err *err)
+int vm_check_cpus(struct vm_config *c, struct err *err)
 {
-	if (c->cpus > VM_CPUS_MAX)
-		return err_set(err, EINVAL, "%u processors: between 1 and %d are possible", c->cpus,
-			       VM_CPUS_MAX);
+	c->cpus = (unsigned)max_u64(c->cpus, 1);
+	if (!c->max_cpus)
+		c->max_cpus = c->cpus;
+	if (c->cpus > VM_CPUS_MAX || c->max_cpus > VM_CPUS_MAX)
+		return err_set(err, EINVAL, "%u processors: between 1 and %d are possible",
+			       (unsigned)max_u64(c->cpus, c->max_cpus), VM_CPUS_MAX);
+	if (c->max_cpus < c->cpus)
+		return err_set(err, EINVAL, "%u processors, but at most %u", c->cpus, c->max_cpus);
 	return 0;
 }
 
@@ -43,33 +48,58 @@ static struct vcpu *peer(struct vcpu *v, uint32_t apic_id)
 	return apic_id < vm->n_vcpus ? vm->vcpu[apic_id] : NULL;
 }
 
-static int new_vcpu(struct vm *vm, unsigned id, struct err *err)
+static void connect_vcpu(struct vm *vm, struct vcpu *v)
 {
-	struct vcpu_thread *t = &vm->thread[id];
-	struct vcpu *v;
-	int ret = vcpu_new(&v, id, &vm->model, vm->board->mem, vm->board->bus, err);
+	struct vcpu_thread *t = &vm->thread[v->id];
 
-	if (ret < 0)
-		return ret;
-	vm->vcpu[id] = v;
 	*t = (struct vcpu_thread){
 		.vcpu = v, .should_stop = should_stop, .ended = on_ended, .ctx = vm};
-	v->cpu_count = vm->cfg.cpus;
+	v->cpu_count = vm->cfg.max_cpus;
 	v->log = &vm->cfg.log;
 	v->owner = t;
 	v->wake = vcpu_thread_wake;
 	v->peer = peer;
 	v->run_delay = vcpu_thread_run_delay;
 	v->yield_to = vcpu_thread_yield;
-	vm->n_vcpus++;
-	ret = board_plug_cpu(vm->board, v, err);
-	if (ret < 0)
-		return ret;
-	v->engine = vm->engine;
 	v->config = &vm->cfg.engine_config;
+}
+
+/* Devices go on while a processor is plugged in, and an engine's set-up may not meet them (mem.h). */
+static int init_engine(struct vm *vm, struct vcpu *v, struct err *err)
+{
+	int ret;
+
+	loop_lock(vm->loop);
+	v->engine = vm->engine;
 	ret = vm->engine->vcpu_init ? vm->engine->vcpu_init(v, err) : 0;
 	if (ret < 0)
 		v->engine = NULL; /* nothing to take down */
+	loop_unlock(vm->loop);
+	return ret;
+}
+
+int vm_new_vcpu(struct vm *vm, struct err *err)
+{
+	unsigned id = vm->n_vcpus;
+	struct vcpu *v;
+	int ret = vcpu_new(&v, id, &vm->model, vm->board->mem, vm->board->bus, err);
+
+	if (ret < 0)
+		return ret;
+	connect_vcpu(vm, v);
+	ret = board_plug_cpu(vm->board, v, err);
+	if (ret < 0)
+		goto free_vcpu;
+	ret = init_engine(vm, v, err);
+	if (ret < 0)
+		goto unplug;
+	vm->vcpu[id] = v;
+	vm->n_vcpus = id + 1;
+	return 0;
+unplug:
+	board_unplug_cpu(vm->board);
+free_vcpu:
+	vcpu_free(v);
 	return ret;
 }
 
@@ -78,21 +108,27 @@ int vm_new_vcpus(struct vm *vm, struct err *err)
 	int ret = 0;
 
 	for (unsigned i = 0; i < vm->cfg.cpus && ret == 0; i++)
-		ret = new_vcpu(vm, i, err);
+		ret = vm_new_vcpu(vm, err);
+	vm->present = BITS(vm->cfg.cpus - 1, 0);
+	vm->want_cpus = vm->cfg.cpus;
 	return ret;
+}
+
+void vm_reset_vcpu(struct vm *vm, unsigned id)
+{
+	struct vcpu *v = vm->vcpu[id];
+
+	vcpu_reset(v);
+	/* All time-stamp counters are the host's, so that they agree to the cycle. */
+	v->tsc_adjust = 0;
+	v->tsc_offset = 0;
+	v->wait_sipi = id > 0;
 }
 
 void vm_reset_vcpus(struct vm *vm)
 {
-	for (unsigned i = 0; i < vm->n_vcpus; i++) {
-		struct vcpu *v = vm->vcpu[i];
-
-		vcpu_reset(v);
-		/* All time-stamp counters are the host's, so that they agree to the cycle. */
-		v->tsc_adjust = 0;
-		v->tsc_offset = 0;
-		v->wait_sipi = i > 0;
-	}
+	for (unsigned i = 0; i < vm->n_vcpus; i++)
+		vm_reset_vcpu(vm, i);
 }
 
 void vm_match_vcpus(struct vm *vm)
@@ -106,7 +142,8 @@ uint32_t vm_run_vcpus(struct vm *vm, struct err *err)
 	int ret = 0;
 
 	for (unsigned i = 0; i < vm->n_vcpus && ret == 0; i++)
-		ret = vcpu_thread_start(&vm->thread[i], err);
+		if (vm->present >> i & 1)
+			ret = vcpu_thread_start(&vm->thread[i], err);
 	if (ret < 0)
 		vm_post(vm, EVENT_STOP);
 	for (unsigned i = 0; i < vm->n_vcpus; i++)

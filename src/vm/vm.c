@@ -87,6 +87,8 @@ static int new_board(struct vm *vm, struct err *err)
 		.reset = {on_reset, vm},
 		.debug_exit = vm->cfg.debug_exit ? on_debug_exit : NULL,
 		.debug_exit_ctx = vm,
+		.eject = vm->cfg.max_cpus > 1 ? vm_cpu_ejected : NULL,
+		.eject_ctx = vm,
 	};
 
 	return board_new(&vm->board, &cfg, err);
@@ -119,14 +121,23 @@ static void free_boot(struct vm *vm)
 	boot_file_free(&vm->initrd);
 }
 
-static int plan_acpi(struct vm *vm, struct err *err)
+/* They say which processors are there. Always of the same length. */
+static int build_acpi(struct vm *vm, struct err *err)
 {
-	uint64_t low = boot_low_ram_end(vm->cfg.ram);
+	uint64_t low = boot_low_ram_end(vm->cfg.ram), present = vm->present;
 	const struct acpi_config cfg = {
-		.cpus = vm->n_vcpus, .ram_top = GIB(4) + vm->cfg.ram - low,
+		.cpus = vm->cfg.max_cpus, .present = &present,
+		.cpu_hotplug_base = vm->board->hotplug ? BOARD_CPU_HOTPLUG_BASE : 0,
+		.ram_top = GIB(4) + vm->cfg.ram - low,
 		.phys_bits = vm->model.phys_bits, .pm_base = BOARD_PM_BASE,
 	};
-	int len = acpi_build(&cfg, BOOT_ACPI_BASE, vm->acpi, sizeof(vm->acpi), err);
+
+	return acpi_build(&cfg, BOOT_ACPI_BASE, vm->acpi, sizeof(vm->acpi), err);
+}
+
+static int plan_acpi(struct vm *vm, struct err *err)
+{
+	int len = build_acpi(vm, err);
 
 	if (len < 0)
 		return len;
@@ -163,9 +174,12 @@ static int reset_machine(struct vm *vm, struct err *err)
 	int ret;
 
 	guest_mem_clear(vm->board->mem);
+	vm_reset_cpus(vm);
 	vm_reset_vcpus(vm);
-	board_reset(vm->board);
-	ret = boot_plan_load(&vm->plan, vm->board->mem, err);
+	board_reset(vm->board, vm->present);
+	ret = build_acpi(vm, err);
+	if (ret >= 0)
+		ret = boot_plan_load(&vm->plan, vm->board->mem, err);
 	if (ret < 0)
 		return ret;
 	boot_plan_enter(&vm->plan, vm->vcpu[0]);
@@ -186,7 +200,6 @@ int vm_new(struct vm **out, struct vm_config *config, struct loop *loop, struct 
 	vm->cfg = *config;
 	vm->loop = loop;
 	sem_init(&vm->posted, 0, 0);
-	vm->cfg.cpus = (unsigned)max_u64(config->cpus, 1);
 	ret = check_config(config, err);
 	if (ret == 0)
 		ret = vm_check_cpus(&vm->cfg, err);
@@ -226,7 +239,7 @@ static uint32_t wait_paused(struct vm *vm)
 	return events;
 }
 
-static void tell(struct vm *vm, enum vm_news news, const char *detail)
+void vm_tell(struct vm *vm, enum vm_news news, const char *detail)
 {
 	if (vm->listener.fn)
 		vm->listener.fn(vm->listener.ctx, news, detail);
@@ -240,7 +253,7 @@ static void settle_pause(struct vm *vm)
 		for (unsigned i = 0; i < vm->n_vcpus; i++)
 			cpu_kvm_clock_stopped(vm->vcpu[i]);
 	vm->state = paused ? VM_PAUSED : VM_RUNNING;
-	tell(vm, paused ? VM_NEWS_PAUSED : VM_NEWS_RUNNING, NULL);
+	vm_tell(vm, paused ? VM_NEWS_PAUSED : VM_NEWS_RUNNING, NULL);
 }
 
 static void set_reason(struct vm_result *r, enum vm_end end, const char *fmt, ...)
@@ -302,8 +315,10 @@ static bool handle_events(struct vm *vm, uint32_t events, struct vm_result *r, s
 		}
 		vm->resets++;
 		log_info(&vm->cfg.log, "the %s reset the machine", who);
-		tell(vm, VM_NEWS_RESET, who);
+		vm_tell(vm, VM_NEWS_RESET, who);
 	}
+	if (events & (EVENT_CPUS | EVENT_EJECT))
+		vm_settle_cpus(vm, events);
 	if (events & EVENT_PAUSE)
 		settle_pause(vm);
 	return false;
@@ -316,7 +331,7 @@ void vm_run(struct vm *vm, struct vm_result *result)
 
 	memset(result, 0, sizeof(*result));
 	vm->state = VM_RUNNING;
-	tell(vm, VM_NEWS_BOOTED, NULL);
+	vm_tell(vm, VM_NEWS_BOOTED, NULL);
 	do
 		events = vm->state == VM_PAUSED ? wait_paused(vm) : vm_run_vcpus(vm, &err);
 	while (!handle_events(vm, events, result, &err));
@@ -324,7 +339,7 @@ void vm_run(struct vm *vm, struct vm_result *result)
 	for (unsigned i = 0; i < vm->n_vcpus; i++)
 		result->insns += vm->vcpu[i]->insns;
 	result->resets = vm->resets;
-	tell(vm, VM_NEWS_ENDED, result->reason);
+	vm_tell(vm, VM_NEWS_ENDED, result->reason);
 }
 
 const struct engine_ops *vm_engine(const struct vm *vm)
@@ -367,8 +382,8 @@ void vm_listen(struct vm *vm, const struct vm_listener *listener)
 void vm_get_info(const struct vm *vm, struct vm_info *info)
 {
 	*info = (struct vm_info){
-		.ram = vm->cfg.ram, .cpus = vm->n_vcpus,
-		.boot_cpus = vm->n_vcpus, .max_cpus = vm->n_vcpus,
+		.ram = vm->cfg.ram, .cpus = (unsigned)__builtin_popcountll(vm->present),
+		.boot_cpus = vm->cfg.cpus, .max_cpus = vm->cfg.max_cpus,
 		.engine = vm->engine->name, .cpu_model = vm->model.name,
 		.boot_protocol = vm->plan.protocol,
 	};

@@ -29,6 +29,7 @@ struct vm_config {
 	uint64_t ram;        /* bytes, multiple of 4 KiB; at least 2 MiB, at most 64 GiB */
 	const char *engine;  /* a name of vm_engines, or "auto": the first that works here */
 	unsigned cpus;       /* 1..VM_CPUS_MAX; 0: 1. May be more than the host has */
+	unsigned max_cpus;   /* what vm_set_cpus() can reach: cpus..VM_CPUS_MAX; 0: cpus */
 	/* What the engine may be told (copied); cache_bytes 0: ENGINE_CACHE_DEFAULT. */
 	struct engine_config engine_config;
 	const char *cpu;     /* model name; NULL: "default" */
@@ -97,6 +98,7 @@ enum vm_news {
 	VM_NEWS_BOOTED,  /* vm_run() began */
 	VM_NEWS_RUNNING, /* after vm_resume() */
 	VM_NEWS_PAUSED,
+	VM_NEWS_CPUS,    /* they have, or the number asked for has, changed; detail: "N of M", or what failed */
 	VM_NEWS_RESET,   /* detail: "guest" or "host", who asked for it */
 	VM_NEWS_ENDED,   /* detail: the reason; the last news */
 };
@@ -108,7 +110,7 @@ struct vm_listener {
 /* What a machine is made of. Strings are the machine's or constant. */
 struct vm_info {
 	uint64_t ram; /* bytes */
-	unsigned cpus, boot_cpus, max_cpus;
+	unsigned cpus, boot_cpus, max_cpus; /* that the guest has now, had at first, may have */
 	const char *engine, *cpu_model, *boot_protocol;
 };
 
@@ -128,6 +130,11 @@ void vm_stop(struct vm *vm);
 void vm_pause(struct vm *vm);
 void vm_resume(struct vm *vm);
 void vm_reboot(struct vm *vm);
+/*
+ * How many processors the guest is to have: 1 to max_cpus, -EINVAL. More come at once; the guest decides when, and
+ * whether, some go. The listener is told. Any thread, also a signal handler's; also before vm_run().
+ */
+int vm_set_cpus(struct vm *vm, unsigned n, struct err *err) must_check;
 /* Any thread. */
 enum vm_state vm_state(const struct vm *vm);
 /* One listener; before vm_run(). */

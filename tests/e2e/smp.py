@@ -1,8 +1,12 @@
 """Machines with several processors."""
+import os
 import re
+import subprocess
+import tempfile
+import time
 
 from boot import check_dmesg, check_shell
-from guest import check
+from guest import LIMIT, Failure, check
 
 # More vCPUs run than the host has processors, so a vCPU may be off its processor inside a timer interrupt.
 LATE = [r"hrtimer: interrupt took \d+ ns"]
@@ -58,7 +62,64 @@ def boots(cpus, load=True):
     return case
 
 
+def in_guest(guest, command, pattern):
+    """The guest does it in its own time: asks again until the answer is right."""
+    for _ in range(300):
+        answer = guest.try_run(command)[1].strip()
+        if re.fullmatch(pattern, answer):
+            return
+        time.sleep(0.2)
+    raise Failure(f"{command!r} stays {answer!r}, not {pattern!r}")
+
+
+def hotplug(bench):
+    """Processors are given, used, and asked back; those of a reset are those asked for last."""
+    online, present = "cat /sys/devices/system/cpu/online", "cat /sys/devices/system/cpu/present"
+
+    with tempfile.TemporaryDirectory() as directory:
+        os.environ["XDG_RUNTIME_DIR"] = directory
+
+        def cpus(*args):
+            return subprocess.run([*bench.command, "cpus", "hotplug", *args], capture_output=True, text=True, timeout=LIMIT)
+
+        with bench.linux("-m", "512M", "--cpus", "2", "--max-cpus", "4", "--name", "hotplug") as guest:
+            guest.shell()
+            guest.run("dmesg -n 1")  # no messages between answers
+            check("2 processors of at most 4" in cpus().stdout, "`ringer cpus`")
+            check(cpus("5").returncode == 2, "5 processors of at most 4 were taken")
+            for _ in range(3):
+                check(cpus("4").returncode == 0, "`ringer cpus hotplug 4`")
+                in_guest(guest, present, "0-3")
+                # What a hot-plug helper does, without one.
+                for cpu in (2, 3):
+                    guest.run(f"echo 1 >/sys/devices/system/cpu/cpu{cpu}/online")
+                check(guest.run(online).strip() == "0-3", "not every processor came online")
+                check_topology(guest, 4)
+                check_everywhere(guest, 4)
+                check(cpus("2").returncode == 0, "`ringer cpus hotplug 2`")
+                in_guest(guest, present, "0-1")
+                check(guest.run(online).strip() == "0-1", "processors that have gone are online")
+                check("2 processors of at most 4" in cpus().stdout, "`ringer cpus` after processors went")
+            # Unasked: the guest lets one go.
+            guest.run("echo 1 >/sys/bus/acpi/devices/ACPI0007:01/eject")
+            in_guest(guest, present, "0")
+            check("1 processor of at most 4" in cpus().stdout, "`ringer cpus` after one was ejected")
+            check(cpus("3").returncode == 0, "`ringer cpus hotplug 3`")
+            in_guest(guest, present, "0-2")
+            check_clock(guest)
+            check_dmesg(guest, LATE)
+            guest.send("reboot\r")
+            guest.expect("Linux version", "the start after a reboot")
+            guest.shell()
+            check(guest.run(online).strip() == "0-2", "processors after a reboot")
+            check_clock(guest)
+            check_dmesg(guest, LATE)
+            guest.send("poweroff\r")
+            guest.ends_with(0)
+
+
 CASES = {
+    "cpu-hotplug": hotplug,
     "cpus-2": boots(2),
     "cpus-4": boots(4),
     "cpus-16": boots(16, load=False),

@@ -21,10 +21,15 @@
 
 static uint8_t buf[0x20000];
 
-static int build(unsigned cpus)
+/* present NULL: no hot-plug. */
+static int build_with(unsigned cpus, const uint64_t *present)
 {
-	const struct acpi_config c = {
-		.cpus = cpus, .ram_top = GIB(5), .phys_bits = 40, .pm_base = 0x600};
+	const struct acpi_config c = {.cpus = cpus,
+				      .present = present,
+				      .cpu_hotplug_base = present ? 0x640 : 0,
+				      .ram_top = GIB(5),
+				      .phys_bits = 40,
+				      .pm_base = 0x600};
 	struct err err = {""};
 	int n;
 
@@ -33,6 +38,11 @@ static int build(unsigned cpus)
 	assert_true(n > 0);
 	assert_true((size_t)n <= sizeof(buf));
 	return n;
+}
+
+static int build(unsigned cpus)
+{
+	return build_with(cpus, NULL);
 }
 
 static uint64_t get(const uint8_t *p, unsigned size)
@@ -112,6 +122,27 @@ static void test_madt(void **state)
 	assert_int_equal(count[1], 1);
 	assert_int_equal(count[2], 2);
 	assert_int_equal(count[4], 1);
+}
+
+/* Who is not there yet is online capable, so that a kernel keeps room for it. */
+static void test_madt_hotplug(void **state)
+{
+	const uint64_t present = 0x8000000000000005;
+	int n = build_with(64, &present), all = build_with(64, &(uint64_t){~0ULL});
+	const uint8_t *m;
+	unsigned seen = 0;
+
+	assert_int_equal(n, all); /* the same length, whoever is there */
+	build_with(64, &present);
+	m = from_xsdt(1, "APIC", n);
+	for (unsigned at = 44; at < get(m + 4, 4); at += m[at + 1]) {
+		if (m[at] != 0)
+			continue;
+		assert_int_equal(m[at + 2], m[at + 3]);
+		assert_int_equal(get(m + at + 4, 4), present >> m[at + 3] & 1 ? 1 : 2);
+		seen++;
+	}
+	assert_int_equal(seen, 64);
 }
 
 static void test_too_small(void **state)
@@ -195,7 +226,7 @@ static void write_table(const char *dir, const char *name, const uint8_t *t)
 	assert_int_equal(fclose(f), 0);
 }
 
-static void test_iasl(void **state)
+static void check_with_iasl(const uint64_t *present)
 {
 	static const char *const names[] = {"facp", "apic", "mcfg"}, *const sigs[] = {"FACP",
 										      "APIC",
@@ -203,10 +234,8 @@ static void test_iasl(void **state)
 	char dir[] = "/tmp/ringer-acpi-XXXXXX", line[128];
 	int n, bad = 0;
 
-	if (system("command -v iasl >/dev/null 2>&1"))
-		skip();
 	assert_non_null(mkdtemp(dir));
-	n = build(3);
+	n = build_with(3, present);
 	for (unsigned i = 0; i < 3; i++) {
 		write_table(dir, names[i], from_xsdt(i, sigs[i], n));
 		snprintf(line, sizeof(line), "iasl -d %s.aml && ! grep -i 'invalid\\|error' %s.dsl",
@@ -225,10 +254,20 @@ static void test_iasl(void **state)
 	assert_int_equal(bad, 0);
 }
 
+static void test_iasl(void **state)
+{
+	const uint64_t present = 3;
+
+	if (system("command -v iasl >/dev/null 2>&1"))
+		skip();
+	check_with_iasl(NULL);
+	check_with_iasl(&present);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_tables), cmocka_unit_test(test_madt),
+		cmocka_unit_test(test_tables), cmocka_unit_test(test_madt), cmocka_unit_test(test_madt_hotplug),
 		cmocka_unit_test(test_too_small), cmocka_unit_test(test_aml_encoding),
 		cmocka_unit_test(test_iasl),
 	};
