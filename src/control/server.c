@@ -308,6 +308,7 @@ static void settled(struct control *c, bool paused)
 static void on_news(void *ctx, enum vm_news news, const char *detail)
 {
 	struct control *c = ctx;
+	struct vm_info info;
 	cJSON *event;
 
 	loop_lock(c->loop);
@@ -320,7 +321,9 @@ static void on_news(void *ctx, enum vm_news news, const char *detail)
 		settled(c, news == VM_NEWS_PAUSED);
 		break;
 	case VM_NEWS_CPUS:
+		vm_get_info(c->vm, &info);
 		event = report_event("cpus");
+		cJSON_AddNumberToObject(event, "vcpus", info.cpus);
 		cJSON_AddStringToObject(event, "detail", detail);
 		publish(c, event);
 		break;
