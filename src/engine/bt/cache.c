@@ -261,7 +261,7 @@ static void unhash(struct cache *c, struct block *b)
 
 static struct block_exit *exit_of(struct cache *c, uint32_t ref)
 {
-	return &c->by_id[(ref - 1) / MAX_EXITS]->exit[(ref - 1) % MAX_EXITS];
+	return &block_exits(c->by_id[(ref - 1) / MAX_EXITS])[(ref - 1) % MAX_EXITS];
 }
 
 static void patch(struct cache *c, const struct block *b, const struct block_exit *x, uint32_t to)
@@ -277,10 +277,10 @@ static void remap_push(struct cache *c, struct block *b)
 	if (b->on_remap)
 		return;
 	b->on_remap = true;
-	b->remap_prev = 0;
-	b->remap_next = c->remap_list;
+	b->list_prev = 0;
+	b->list_next = c->remap_list;
 	if (c->remap_list)
-		c->by_id[c->remap_list]->remap_prev = b->id;
+		c->by_id[c->remap_list]->list_prev = b->id;
 	c->remap_list = b->id;
 }
 
@@ -289,18 +289,18 @@ static void remap_remove(struct cache *c, struct block *b)
 	if (!b->on_remap)
 		return;
 	b->on_remap = false;
-	if (b->remap_prev)
-		c->by_id[b->remap_prev]->remap_next = b->remap_next;
+	if (b->list_prev)
+		c->by_id[b->list_prev]->list_next = b->list_next;
 	else
-		c->remap_list = b->remap_next;
-	if (b->remap_next)
-		c->by_id[b->remap_next]->remap_prev = b->remap_prev;
+		c->remap_list = b->list_next;
+	if (b->list_next)
+		c->by_id[b->list_next]->list_prev = b->list_prev;
 }
 
 void cache_chain(struct bt *bt, struct block *b, unsigned exit, struct block *to, enum block_entry entry)
 {
 	struct cache *c = bt->cache;
-	struct block_exit *x = &b->exit[exit];
+	struct block_exit *x = &block_exits(b)[exit];
 	uint32_t ref = b->id * MAX_EXITS + exit + 1;
 
 	if (x->to)
@@ -319,7 +319,7 @@ void cache_chain(struct bt *bt, struct block *b, unsigned exit, struct block *to
 
 static void unchain(struct cache *c, struct block *b, unsigned exit)
 {
-	struct block_exit *x = &b->exit[exit];
+	struct block_exit *x = &block_exits(b)[exit];
 
 	if (!x->to)
 		return;
@@ -380,21 +380,21 @@ static void free_push(struct cache *c, struct block *b)
 {
 	uint32_t *head = free_list(c, b->code_room, b->meta_room);
 
-	b->free_prev = 0;
-	b->free_next = *head;
+	b->list_prev = 0;
+	b->list_next = *head;
 	if (*head)
-		c->by_id[*head]->free_prev = b->id;
+		c->by_id[*head]->list_prev = b->id;
 	*head = b->id;
 }
 
 static void free_remove(struct cache *c, struct block *b)
 {
-	if (b->free_prev)
-		c->by_id[b->free_prev]->free_next = b->free_next;
+	if (b->list_prev)
+		c->by_id[b->list_prev]->list_next = b->list_next;
 	else
-		*free_list(c, b->code_room, b->meta_room) = b->free_next;
-	if (b->free_next)
-		c->by_id[b->free_next]->free_prev = b->free_prev;
+		*free_list(c, b->code_room, b->meta_room) = b->list_next;
+	if (b->list_next)
+		c->by_id[b->list_next]->list_prev = b->list_prev;
 }
 
 void cache_kill(struct bt *bt, struct block *b)
@@ -417,7 +417,7 @@ void cache_supervisor_remapped(struct bt *bt)
 
 		remap_remove(c, b);
 		for (unsigned i = 0; i < b->n_exits; i++)
-			if (!b->exit[i].in_page)
+			if (!block_exits(b)[i].in_page)
 				unchain(c, b, i);
 	}
 }
@@ -482,14 +482,17 @@ static uint32_t new_id(struct cache *c)
 	return 0;
 }
 
-/* All of a segment's pages at once, for a fraction of what faults would cost; a host that cannot just takes the faults. */
+/*
+ * All of a segment's pages at once, for a fraction of what faults would cost; a host that cannot just takes the faults.
+ * Of the blocks' most of the time not all are used.
+ */
 static void populate(struct cache *c, uint32_t s)
 {
 	uint64_t code = (uint64_t)s * c->segment_bytes, meta = (uint64_t)s * c->segment_meta;
 
 	(void)madvise(c->write + code, c->segment_bytes, MADV_POPULATE_WRITE);
 	(void)madvise(c->exec + code, c->segment_bytes, MADV_POPULATE_READ);
-	(void)madvise(c->meta + meta, c->segment_meta, MADV_POPULATE_WRITE);
+	(void)madvise(c->meta + meta, align_down(c->segment_meta / 4 * 3, KIB(4)), MADV_POPULATE_WRITE);
 }
 
 /* A dead block of just this size */
@@ -572,14 +575,11 @@ struct block *cache_commit(struct bt *bt, const struct draft *d)
 	b->code_room = keep.code_room;
 	b->meta_room = keep.meta_room;
 	b->code_len = emit_at(&d->e);
-	b->exit = (struct block_exit *)(b + 1);
-	b->insn = (struct block_insn *)((uint8_t *)b->exit + exits);
-	memcpy(b->exit, d->exit, exits);
+	b->insn = (struct block_insn *)(block_exits(b) + b->n_exits);
+	memcpy(block_exits(b), d->exit, exits);
 	memcpy(b->insn, d->insn, insns);
-	b->slot = (uint32_t *)((uint8_t *)b->insn + insns);
-	memcpy(b->slot, d->slot, slots);
-	b->operand_off = (uint16_t *)((uint8_t *)b->slot + slots);
-	memcpy(b->operand_off, d->operand_off, operands);
+	memcpy(block_slots(b), d->slot, slots);
+	memcpy(block_operands(b), d->operand_off, operands);
 	fix_up(bt, b, d);
 	b->next = *hash_slot(c, b->gpa);
 	*hash_slot(c, b->gpa) = b->id;

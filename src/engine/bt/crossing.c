@@ -2,7 +2,7 @@
  * Operands that cross a page end, and instructions run out of their block for them.
  *
  * A probe never admits an access to two pages. When both are plain RAM, a load gets its bytes together in the vCPU's
- * bounce buffer and goes on behind its probe with R10 pointing there (struct block's operand_off). A store must not go on:
+ * bounce buffer and goes on behind its probe with R10 pointing there (block_operands()). A store must not go on:
  * the buffer has to be written back. So its host code, from there to the next instruction, is copied to a slot of its own,
  * followed by a jump to a stub that does that. A slot remembers what it holds, and since when no block has come or gone.
  */
@@ -32,7 +32,7 @@ static uint64_t changes(const struct bt *bt)
 /* The code of instruction i behind its probe, in a place of its own. 0: it is too long. */
 static uint64_t instruction_copy(struct bt *bt, const struct block *b, unsigned i)
 {
-	unsigned from = b->operand_off[i] & 0x7fff, len = b->insn[i + 1].host_off - from;
+	unsigned from = block_operands(b)[i] & 0x7fff, len = b->insn[i + 1].host_off - from;
 	uint64_t host = cache_exec(bt, b->code + from), exec, to;
 	unsigned slot = (unsigned)(host * 0x9e3779b97f4a7c15ULL >> 40) % COPY_SLOTS;
 	struct copy_slot *s = &bt->copy[slot];
@@ -43,7 +43,7 @@ static uint64_t instruction_copy(struct bt *bt, const struct block *b, unsigned 
 		return 0;
 	if (s->host == host && s->changes == changes(bt))
 		return exec;
-	to = b->operand_off[i] & BIT(15) ? bt->stub_store_done_flags : bt->stub_store_done;
+	to = block_operands(b)[i] & BIT(15) ? bt->stub_store_done_flags : bt->stub_store_done;
 	memcpy(write, cache_write_ptr(bt, b->code + from), len);
 	write[len] = 0xe9;
 	rel = (uint32_t)(to - (exec + len + 5));
@@ -60,13 +60,13 @@ uint64_t crossing_access(struct bt *bt, struct block *b, unsigned i, uint64_t va
 	uint8_t *buf = v->bounce + (va & 63), *p[2];
 	uint64_t gpa[2], host;
 
-	if (!b->operand_off[i] || size <= first)
+	if (!block_operands(b)[i] || size <= first)
 		return 0;
 	p[0] = page_byte(bt, va, access, mode, &gpa[0]);
 	p[1] = p[0] ? page_byte(bt, va + first, access, mode, &gpa[1]) : NULL;
 	if (!p[1])
 		return 0;
-	host = write ? instruction_copy(bt, b, i) : cache_exec(bt, b->code + (b->operand_off[i] & 0x7fffu));
+	host = write ? instruction_copy(bt, b, i) : cache_exec(bt, b->code + (block_operands(b)[i] & 0x7fffu));
 	if (!host)
 		return 0;
 	memcpy(buf, p[0], first);

@@ -112,39 +112,54 @@ struct block_exit {
 /* Where instruction i begins: offsets from the block's first guest byte and first host byte. */
 #define block_insn engine_block_insn
 
+/*
+ * Kept small: there are a hundred thousand of them. Behind it are its arrays: exits, instructions, slots, operands.
+ */
 struct block {
 	uint64_t gpa2;             /* page that its one instruction runs into, or NO_PAGE */
 	uint64_t gpa, va;          /* va: page of the supervisor's linear address + offset; user: the offset alone */
+	uint64_t mem_flags;        /* bit i: at instruction i the guest's flags are in vcpu.status (or dead) */
+	struct block_insn *insn;   /* n_insns + 1 */
 	uint32_t id;
 	uint32_t next;             /* in its hash bucket */
 	uint32_t page_next;        /* blocks of the same page */
 	uint32_t page2_next;       /* blocks whose instruction runs into the same page */
 	uint32_t incoming;         /* first exit chained to it */
-	uint32_t mode;
 	uint32_t code;             /* offset of its code in the cache */
-	uint32_t code_len;
-	uint32_t code_room, meta_room; /* of its allocations */
-	uint32_t free_next, free_prev; /* dead blocks of one size whose room can be used again */
-	uint32_t remap_next, remap_prev;
-	uint16_t len;              /* guest bytes */
-	uint16_t n_insns;
-	uint16_t n_exits;
+	uint32_t list_next, list_prev; /* cache.c: dead, of one size; or chained across pages */
+	uint16_t mode;
+	uint16_t code_len;
+	uint16_t code_room, meta_room; /* of its allocations */
 	uint16_t entry[ENTRY_COUNT]; /* offsets from code */
+	uint16_t len;              /* guest bytes */
+	uint8_t n_insns, n_exits;
 	bool dead;                 /* its guest bytes were written: still there because it may be running */
 	uint8_t flags_in;          /* enum flags_in */
 	bool counted;              /* counts its executions: see "Sites" */
 	bool on_remap;             /* cache.c: chained across pages */
 	bool writable;             /* by the code itself when it was translated: made for that */
-	uint64_t mem_flags;        /* bit i: at instruction i the guest's flags are in vcpu.status (or dead) */
-	struct block_exit *exit;   /* n_exits */
-	struct block_insn *insn;   /* n_insns + 1 */
-	/*
-	 * n_insns: code offset at which instruction i goes on with R10 the host address of its operand; bit 15: it
-	 * defines the flags. 0: cannot be entered there.
-	 */
-	uint16_t *operand_off;
-	uint32_t *slot;            /* n_insns: of its (first) probe, or NO_SLOT */
 };
+
+/* n_exits. */
+static inline struct block_exit *block_exits(const struct block *b)
+{
+	return (struct block_exit *)(uintptr_t)(b + 1);
+}
+
+/* n_insns: of its (first) probe, or NO_SLOT. */
+static inline uint32_t *block_slots(const struct block *b)
+{
+	return (uint32_t *)(b->insn + b->n_insns + 1);
+}
+
+/*
+ * n_insns: code offset at which instruction i goes on with R10 the host address of its operand; bit 15: it defines the
+ * flags. 0: cannot be entered there.
+ */
+static inline uint16_t *block_operands(const struct block *b)
+{
+	return (uint16_t *)(block_slots(b) + b->n_insns);
+}
 
 /* A jump from a block's code to somewhere else in the cache: filled in when its place is known. */
 struct fixup {
@@ -154,6 +169,7 @@ struct fixup {
 
 #define MAX_FIXUPS 1024
 #define MAX_CODE 32768u
+_Static_assert(MAX_INSNS <= UINT8_MAX && MAX_EXITS <= UINT8_MAX && MAX_CODE < UINT16_MAX - 64, "fields of struct block");
 
 /* A block in the making: its code is position-independent but for the fixups. */
 struct draft {

@@ -400,7 +400,7 @@ uint64_t bt_link(struct vcpu *v, uint64_t arg, uint64_t unused)
 {
 	struct bt *bt = bt_of(v);
 	struct block *b = bt_block_of(bt, arg), *to;
-	struct block_exit *x = &b->exit[(uint32_t)arg];
+	struct block_exit *x = &block_exits(b)[(uint32_t)arg];
 	uint64_t changes = bt->stat[STAT_EVICTED] + bt->stat[STAT_INVALIDATED];
 	uint64_t base = block_floats(b->mode) ? bt->page_va : 0, host;
 	uint64_t from = block_floats(b->mode) ? base + (b->gpa & PAGE_MASK) : b->va;
@@ -430,7 +430,7 @@ uint64_t bt_judge(struct vcpu *v, uint64_t arg, uint64_t unused)
 	for (unsigned i = 0; i < b->n_insns; i++) {
 		unsigned site = site_of(b->gpa + b->insn[i].guest_off);
 
-		if (b->slot[i] != NO_SLOT && bt->slot_misses[b->slot[i]] * 16u > JUDGED_RUNS)
+		if (block_slots(b)[i] != NO_SLOT && bt->slot_misses[block_slots(b)[i]] * 16u > JUDGED_RUNS)
 			bt_set_bit(bt->site_wild, site);
 	}
 	bt_set_bit(bt->block_judged, site_of(b->gpa));

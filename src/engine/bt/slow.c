@@ -16,7 +16,7 @@ static bool site_is_wild(struct bt *bt, const struct block *b, unsigned i, bool 
 	unsigned mode = bt->v->mmu_mode, site = site_of(b->gpa + b->insn[i].guest_off);
 	const struct tlb_entry *e = write ? &bt->v->mmu.write[mode][tlb_index(va)] : &bt->v->mmu.read[mode][tlb_index(va)];
 
-	if (crosses || b->slot[i] == NO_SLOT || bt->slot_misses[b->slot[i]] || e->tag != (va & ~PAGE_MASK) || !assist(bt, ASSIST_TLB) ||
+	if (crosses || block_slots(b)[i] == NO_SLOT || bt->slot_misses[block_slots(b)[i]] || e->tag != (va & ~PAGE_MASK) || !assist(bt, ASSIST_TLB) ||
 	    bt->config->stress.slow_memory)
 		return false;
 	bt->site_wild[site / 8] |= (uint8_t)(1u << site % 8);
