@@ -36,6 +36,7 @@ enum opt_kind {
 	OPT_FILE,   /* const char *: a path, not empty */
 	OPT_SIZE,   /* uint64_t bytes: number with K, M, G or T */
 	OPT_NUMBER, /* uint64_t: decimal */
+	OPT_CPUS,   /* const char *: numbers and ranges, "0,2-3" */
 	OPT_CHOICE, /* unsigned: position in the list */
 	OPT_NAME,   /* const char *: a name of the list */
 	OPT_LIST,   /* const char *: names of the list, with commas between them */
@@ -80,7 +81,8 @@ struct engine_options {
 struct run_options {
 	const char *kernel, *initrd, *append, *engine, *cpu;
 	const char *name; /* NULL: one is made up */
-	uint64_t memory, cpus, max_cpus;
+	uint64_t memory, cpus, max_cpus, nice;
+	const char *pin; /* a list of host CPUs; NULL: any */
 	struct chr_spec serial, debugcon;
 	unsigned boot;         /* enum vm_boot */
 	unsigned log;          /* enum log_level */
@@ -201,6 +203,14 @@ bool list_next(const char **list, char *word, size_t len);
 /* size.c: "512M" to bytes and back. Every byte of text must belong to the size. */
 int size_parse(const char *text, uint64_t *bytes) must_check; /* -EINVAL, -ERANGE */
 const char *size_text(char buf[32], uint64_t bytes);          /* exact */
+
+/*
+ * cpulist.c: "0,2-3" to numbers below CLI_HOST_CPUS, as many as there is room for; out and n may be NULL. -EINVAL:
+ * it is no such list.
+ */
+#define CLI_HOST_CPUS 1024
+int cpulist_parse(const char *text, uint16_t *out, unsigned room, unsigned *n,
+		  struct err *err) must_check;
 
 /* Generators: help.c, man.c, completion.c. cmd may be NULL: all of `ringer`. */
 void cli_print_help(FILE *out, const struct cli_command *cmd);

@@ -192,6 +192,9 @@ static int set_option(const struct cli_option *opt, struct cli_options *o, const
 	case OPT_CHOICE:
 	case OPT_NAME:
 		return set_choice(opt, field, value, err);
+	case OPT_CPUS:
+		*(const char **)field = value;
+		return cpulist_parse(value, NULL, 0, NULL, err);
 	case OPT_LIST:
 		*(const char **)field = value;
 		return list_check(opt, value, err);

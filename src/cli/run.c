@@ -236,6 +236,7 @@ static int make_machine(struct run *r, struct err *err)
 		.ram = o->memory,
 		.cpus = (unsigned)o->cpus,
 		.max_cpus = (unsigned)o->max_cpus,
+		.nice = (unsigned)o->nice,
 		.engine = o->engine,
 		.cpu = o->cpu,
 		.boot = (enum vm_boot)o->boot,
@@ -251,6 +252,8 @@ static int make_machine(struct run *r, struct err *err)
 
 	engine_options_fill(&o->bt, &config.engine_config);
 	config.engine_config.report = difference_report;
+	if (!rc && o->pin)
+		rc = cpulist_parse(o->pin, config.pin, ARRAY_SIZE(config.pin), &config.n_pins, err);
 	if (!rc)
 		rc = take_name(r, err);
 	if (!rc)

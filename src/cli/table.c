@@ -92,6 +92,12 @@ static const struct cli_option run_options[] = {
 	 .help = "Processors that the guest has: 1 to 64, also more than the host has."},
 	{"max-cpus", 0, OPT_NUMBER, .value = "N", .min = 1, .max = VM_CPUS_MAX, IN(run, max_cpus),
 	 .help = "Processors that it can get while it runs. By default as many as --cpus says."},
+	{"pin", 0, OPT_CPUS, .value = "LIST", IN(run, pin),
+	 .help = "Host CPUs, e.g. 0,2-3: each processor of the guest runs on one of them alone, in "
+		 "this order and again from the first. By default the host decides."},
+	{"nice", 0, OPT_NUMBER, .value = "N", .def = "0", .min = 0, .max = 19, IN(run, nice),
+	 .help = "Run the guest's processors at a priority so much lower: 0 to 19. What the host "
+		 "does for the machine otherwise, input and output, keeps its own."},
 	ENGINE_OPTIONS(run),
 	{"cpu", 0, OPT_NAME, .value = "MODEL", .def = "default", .list = cpu_model_name,
 	 IN(run, cpu), .more = true,

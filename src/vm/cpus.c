@@ -1,7 +1,25 @@
 /* cpus.c - the machine's vCPUs: made, reset, run on their threads, taken down. */
 #include <errno.h>
+#include <sched.h>
 
 #include "vm/internal.h"
+
+static int check_pins(const struct vm_config *c, struct err *err)
+{
+	cpu_set_t allowed;
+
+	if (!c->n_pins)
+		return 0;
+	if (c->n_pins > VM_CPUS_MAX)
+		return err_set(err, EINVAL, "%u host CPUs to pin to: at most %d", c->n_pins, VM_CPUS_MAX);
+	CPU_ZERO(&allowed);
+	sched_getaffinity(0, sizeof(allowed), &allowed);
+	for (unsigned i = 0; i < c->n_pins; i++)
+		if (!CPU_ISSET(c->pin[i], &allowed))
+			return err_set(err, EINVAL, "host CPU %u is not there or not allowed to this process",
+				       c->pin[i]);
+	return 0;
+}
 
 int vm_check_cpus(struct vm_config *c, struct err *err)
 {
@@ -13,7 +31,9 @@ int vm_check_cpus(struct vm_config *c, struct err *err)
 			       (unsigned)max_u64(c->cpus, c->max_cpus), VM_CPUS_MAX);
 	if (c->max_cpus < c->cpus)
 		return err_set(err, EINVAL, "%u processors, but at most %u", c->cpus, c->max_cpus);
-	return 0;
+	if (c->nice > 19)
+		return err_set(err, EINVAL, "nice %u: at most 19", c->nice);
+	return check_pins(c, err);
 }
 
 static bool should_stop(void *ctx)
@@ -53,7 +73,9 @@ static void connect_vcpu(struct vm *vm, struct vcpu *v)
 	struct vcpu_thread *t = &vm->thread[v->id];
 
 	*t = (struct vcpu_thread){
-		.vcpu = v, .should_stop = should_stop, .ended = on_ended, .ctx = vm};
+		.vcpu = v, .should_stop = should_stop, .ended = on_ended, .ctx = vm,
+		.sched = vm->sched, .nice = (int)vm->cfg.nice,
+		.host_cpu = vm->cfg.n_pins ? vm->cfg.pin[v->id % vm->cfg.n_pins] : -1};
 	v->cpu_count = vm->cfg.max_cpus;
 	v->log = &vm->cfg.log;
 	v->owner = t;

@@ -37,6 +37,7 @@ struct vm {
 	struct vcpu *vcpu[VM_CPUS_MAX];
 	struct vcpu_thread thread[VM_CPUS_MAX];
 	_Atomic unsigned n_vcpus;
+	struct vcpu_sched *sched; /* the policy; NULL: none. Set before the first vCPU is made */
 	_Atomic uint64_t present; /* bit i: the guest has vCPU i. Written while no vCPU runs */
 	uint64_t leaving;         /* bit i: and was asked to let it go. vm_run()'s thread */
 	_Atomic unsigned want_cpus; /* how many it is to have, as asked last; goes with EVENT_CPUS */

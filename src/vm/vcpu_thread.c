@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #include <x86intrin.h>
@@ -77,12 +78,15 @@ uint64_t vcpu_thread_run_delay(struct vcpu *v)
 	return t->delay_before_ns + run_delay_ns(&t->delay, idle + v->kvm.held_ns - t->held_before);
 }
 
-/* The host's scheduler is not told whom; what it runs instead is up to it. */
+/* Without a policy, the host's scheduler is not told whom: what it runs instead is up to it. */
 void vcpu_thread_yield(struct vcpu *v, uint32_t apic_id)
 {
-	(void)v;
-	(void)apic_id;
-	sched_yield();
+	struct vcpu_thread *t = v->owner;
+
+	if (t->sched && t->sched->ops->yield_to)
+		t->sched->ops->yield_to(t->sched, t, apic_id);
+	else
+		sched_yield();
 }
 
 static void wait_halted(struct vcpu_thread *t, uint32_t seq)
@@ -95,21 +99,43 @@ static void wait_halted(struct vcpu_thread *t, uint32_t seq)
 	account(t, true, false);
 }
 
+static enum run_exit run_engine(struct vcpu_thread *t)
+{
+	struct vcpu_sched *s = t->sched;
+	enum run_exit why;
+
+	if (s && s->ops->enter)
+		s->ops->enter(s, t);
+	cpu_kvm_enter(t->vcpu);
+	why = t->vcpu->engine->run(t->vcpu, 0);
+	cpu_kvm_leave(t->vcpu);
+	if (s && s->ops->leave)
+		s->ops->leave(s, t, why);
+	return why;
+}
+
+/* Less priority can always be had. */
+static void set_nice(int more)
+{
+	id_t tid = (id_t)gettid();
+
+	if (more)
+		setpriority(PRIO_PROCESS, tid, getpriority(PRIO_PROCESS, tid) + more);
+}
+
 static void *thread_main(void *arg)
 {
 	struct vcpu_thread *t = arg;
 
+	set_nice(t->nice);
 	run_delay_open(&t->delay);
 	t->idle_before = t->idle_cycles;
 	t->held_before = t->vcpu->kvm.held_ns;
 	account(t, true, false);
 	while (!t->should_stop(t->ctx)) {
 		uint32_t seq = atomic_load(&t->wake_seq);
-		enum run_exit why;
+		enum run_exit why = run_engine(t);
 
-		cpu_kvm_enter(t->vcpu);
-		why = t->vcpu->engine->run(t->vcpu, 0);
-		cpu_kvm_leave(t->vcpu);
 		if (why == RUN_HALT)
 			wait_halted(t, seq);
 		if (why == RUN_HALT || why == RUN_STOP || why == RUN_BUDGET)
@@ -134,6 +160,25 @@ static void vcpu_signals(sigset_t *set)
 		sigdelset(set, synchronous[i]);
 }
 
+static int create(struct vcpu_thread *t)
+{
+	pthread_attr_t attr;
+	cpu_set_t cpus;
+	int ret = pthread_attr_init(&attr);
+
+	if (ret)
+		return ret;
+	CPU_ZERO(&cpus);
+	if (t->host_cpu >= 0) {
+		CPU_SET((unsigned)t->host_cpu, &cpus);
+		ret = pthread_attr_setaffinity_np(&attr, sizeof(cpus), &cpus);
+	}
+	if (ret == 0)
+		ret = pthread_create(&t->thread, &attr, thread_main, t);
+	pthread_attr_destroy(&attr);
+	return ret;
+}
+
 int vcpu_thread_start(struct vcpu_thread *t, struct err *err)
 {
 	sigset_t set, old;
@@ -142,7 +187,7 @@ int vcpu_thread_start(struct vcpu_thread *t, struct err *err)
 
 	vcpu_signals(&set);
 	pthread_sigmask(SIG_SETMASK, &set, &old);
-	ret = pthread_create(&t->thread, NULL, thread_main, t);
+	ret = create(t);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (ret)
 		return err_set(err, ret, "cannot start a thread for vCPU %u: %s", t->vcpu->id,

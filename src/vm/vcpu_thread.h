@@ -5,7 +5,8 @@
  * futex on it. The thread reads wake_seq before it enters the engine and sleeps only while the
  * count is still that: a request that comes after the engine last looked cannot be slept through.
  * Nobody is woken, which would take a system call, while the thread is not about to sleep: an
- * interrupt for a running vCPU costs two atomic accesses. wake is a plain atomic and a system call, so that a signal handler may call it.
+ * interrupt for a running vCPU costs two atomic accesses. wake is a plain atomic and a system call,
+ * so that a signal handler may call it.
  */
 #ifndef RINGER_VM_VCPU_THREAD_H
 #define RINGER_VM_VCPU_THREAD_H
@@ -15,6 +16,7 @@
 
 #include "cpu/engine.h"
 #include "host/run_delay.h"
+#include "vm/vcpu_sched.h"
 
 /* What the thread did with its time, in time-stamp cycles of the host. */
 struct vcpu_times {
@@ -29,6 +31,9 @@ struct vcpu_thread {
 	 * ends. */
 	void (*ended)(void *ctx, struct vcpu *v, enum run_exit why);
 	void *ctx;
+	struct vcpu_sched *sched; /* NULL: the host's scheduler decides alone */
+	int host_cpu;             /* the only one to run on; -1: any */
+	int nice;                 /* that much less priority than the process has: 0..19 */
 	_Atomic uint32_t wake_seq;
 	_Atomic bool asleep; /* or about to be */
 	/*

@@ -30,6 +30,10 @@ struct vm_config {
 	const char *engine;  /* a name of vm_engines, or "auto": the first that works here */
 	unsigned cpus;       /* 1..VM_CPUS_MAX; 0: 1. May be more than the host has */
 	unsigned max_cpus;   /* what vm_set_cpus() can reach: cpus..VM_CPUS_MAX; 0: cpus */
+	/* vCPU i runs on host CPU pin[i % n_pins] alone; n_pins 0: on any. */
+	uint16_t pin[VM_CPUS_MAX];
+	unsigned n_pins;
+	unsigned nice; /* that much less priority for vCPUs than the process has: 0..19 */
 	/* What the engine may be told (copied); cache_bytes 0: ENGINE_CACHE_DEFAULT. */
 	struct engine_config engine_config;
 	const char *cpu;     /* model name; NULL: "default" */

@@ -118,7 +118,28 @@ def hotplug(bench):
             guest.ends_with(0)
 
 
+def pinned(bench):
+    """vCPUs run where --pin says, with the priority that --nice says; the other threads as they were."""
+    allowed = sorted(os.sched_getaffinity(0))
+    pins = [allowed[-1], allowed[0]]
+
+    with bench.linux("-m", "512M", "--cpus", "3", "--pin", ",".join(map(str, pins)), "--nice", "2") as guest:
+        guest.shell()
+        before, found = os.getpriority(os.PRIO_PROCESS, guest.process.pid), {}
+        for task in os.listdir(f"/proc/{guest.process.pid}/task"):
+            with open(f"/proc/{guest.process.pid}/task/{task}/comm", encoding="ascii") as comm:
+                found[comm.read().strip()] = int(task)
+        for i in range(3):
+            task = found[f"vcpu{i}"]
+            check(os.sched_getaffinity(task) == {pins[i % 2]}, f"vCPU {i} runs on {os.sched_getaffinity(task)}")
+            check(os.getpriority(os.PRIO_PROCESS, task) == min(before + 2, 19), f"the priority of vCPU {i}")
+        check(os.getpriority(os.PRIO_PROCESS, found["ringer-loop"]) == before, "the event loop's priority")
+        guest.send("poweroff\r")
+        guest.ends_with(0)
+
+
 CASES = {
+    "cpu-pinning": pinned,
     "cpu-hotplug": hotplug,
     "cpus-2": boots(2),
     "cpus-4": boots(4),

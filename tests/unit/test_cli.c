@@ -95,6 +95,16 @@ static void bad_lines_are_refused(void **state)
 		{"run|--kernel|k|--cpus|99999999999999999999999", "between 1 and 64"},
 		{"run|--kernel|k|--cpus|2x", "no number"},
 		{"run|--kernel|k|--cpus=", "no number"},
+		{"run|--kernel|k|--cpus|4|--max-cpus|3", "at most so many"},
+		{"run|--kernel|k|--nice|20", "between 0 and 19"},
+		{"run|--kernel|k|--pin|", "no list of processors"},
+		{"run|--kernel|k|--pin|0,", "no list of processors"},
+		{"run|--kernel|k|--pin|3-1", "no list of processors"},
+		{"run|--kernel|k|--pin|1-", "no list of processors"},
+		{"run|--kernel|k|--pin|-1", "no list of processors"},
+		{"run|--kernel|k|--pin|0 1", "no list of processors"},
+		{"run|--kernel|k|--pin|1024", "no list of processors"},
+		{"run|--kernel|k|--pin|0-99999999999999999999", "no list of processors"},
 		{"run|--kernel|k|-m|512", "did you mean 512M?"},
 		{"run|--kernel|k|-m|", "'' is no size"},
 		{"run|--kernel|k|-m|-5M", "'-5M' is no size"},
@@ -455,6 +465,24 @@ static void table_is_sound(void **state)
 	}
 }
 
+static void cpu_lists(void **state)
+{
+	uint16_t cpu[4];
+	struct err err;
+	unsigned n;
+
+	assert_int_equal(cpulist_parse("7", cpu, 4, &n, &err), 0);
+	assert_int_equal(n, 1);
+	assert_int_equal(cpu[0], 7);
+	assert_int_equal(cpulist_parse("5,0-1,5", cpu, 4, &n, &err), 0);
+	assert_int_equal(n, 4);
+	assert_memory_equal(cpu, ((uint16_t[]){5, 0, 1, 5}), sizeof(cpu));
+	/* No further than there is room. */
+	assert_int_equal(cpulist_parse("0-1023", cpu, 4, &n, &err), 0);
+	assert_int_equal(n, 4);
+	assert_memory_equal(cpu, ((uint16_t[]){0, 1, 2, 3}), sizeof(cpu));
+}
+
 static void exit_statuses(void **state)
 {
 	static const struct {
@@ -585,7 +613,7 @@ int main(void)
 		cmocka_unit_test(help_is_narrow),
 		cmocka_unit_test(generated_texts_are_complete),
 		cmocka_unit_test(table_is_sound),
-		cmocka_unit_test(exit_statuses),
+		cmocka_unit_test(cpu_lists), cmocka_unit_test(exit_statuses),
 		cmocka_unit_test(json_is_json),
 		cmocka_unit_test(escape_keys),
 		cmocka_unit_test(typed_text_arrives_in_pieces),
