@@ -225,29 +225,45 @@ uint8_t cpu_update_sys(struct vcpu *v, uint64_t lin, uint8_t set, uint8_t clear)
 	return old;
 }
 
-void cpu_pin(struct vcpu *v, struct cpu_pin *p, unsigned seg, uint64_t lin, unsigned len, bool read,
-	     bool write)
+/* Host address of the operand, of which all or p->first bytes are in the first page; NULL: it is not in one piece of RAM. */
+static uint8_t *in_place(struct vcpu *v, const struct cpu_pin *p, const struct mmu_result r[2])
+{
+	bool side_by_side = p->first == p->len || (!r[1].device && r[1].gpa.v == r[0].gpa.v + p->first);
+
+	return side_by_side && !r[0].device ? guest_ptr(v->mem, r[0].gpa, p->len) : NULL;
+}
+
+void cpu_pin(struct vcpu *v, struct cpu_pin *p, const struct cpu_op *op, uint64_t lin)
 {
 	struct mmu_result r[2];
+	unsigned len = op->mem_size;
 
-	p->first = translate(v, seg, lin, len, write ? MMU_WRITE : MMU_READ, v->mmu_mode, r);
+	p->write = op->flags & OP_WRITE;
+	p->first = translate(v, op->seg, lin, len, p->write ? MMU_WRITE : MMU_READ, v->mmu_mode, r);
 	p->lin = lin;
 	p->len = len;
-	p->write = write;
 	p->gpa[0] = r[0].gpa;
 	p->gpa[1] = p->first < len ? r[1].gpa : r[0].gpa;
-	p->host = p->first == len && !r[0].device ? guest_ptr(v->mem, r[0].gpa, len) : NULL;
+	p->host = in_place(v, p, r);
 	p->direct = p->host;
+	p->locked = false;
 	if (p->direct)
 		return;
 	p->host = v->bounce + (lin & 63);
-	if (!read) {
+	if (!(op->flags & OP_READ)) {
 		memset(p->host, 0, len);
 		return;
+	}
+	p->locked = p->first < len && len <= sizeof(p->old) && cpu_op_is_locked(op) && !r[0].device && !r[1].device;
+	if (p->locked) {
+		p->host = v->bounce; /* in one line: hosts make locked operations across two very slow */
+		guest_mem_split_lock(v->mem);
 	}
 	physical_read(v, &r[0], p->host, p->first);
 	if (p->first < len)
 		physical_read(v, &r[1], p->host + p->first, len - p->first);
+	if (p->locked)
+		memcpy(p->old, p->host, len);
 }
 
 void cpu_pin_done(struct vcpu *v, struct cpu_pin *p)
@@ -263,7 +279,10 @@ void cpu_pin_done(struct vcpu *v, struct cpu_pin *p)
 		unsigned n = i ? p->len - p->first : p->first;
 		struct mmu_result r = {.gpa = p->gpa[i], .device = !guest_ptr(v->mem, p->gpa[i], n)};
 
-		physical_write(v, &r, p->host + at, n);
+		if (!p->locked || memcmp(p->old + at, p->host + at, n))
+			physical_write(v, &r, p->host + at, n);
 		at += n;
 	}
+	if (p->locked)
+		guest_mem_split_unlock(v->mem);
 }

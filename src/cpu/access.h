@@ -138,9 +138,13 @@ static inline void cpu_store_sys(struct vcpu *v, uint64_t lin, unsigned size, ui
 uint8_t cpu_update_sys(struct vcpu *v, uint64_t lin, uint8_t set, uint8_t clear);
 
 /*
- * A memory operand to be used in place. host is where its bytes are: the guest's RAM itself, or v->bounce (at
- * the same offset within 64 bytes, already read when `read`). cpu_pin_done() writes a bounce buffer back and
- * reports writes to code. All faults are raised by cpu_pin().
+ * An instruction's memory operand, at lin, to be used in place. host is where its bytes are: the guest's RAM itself, or
+ * v->bounce (at the same offset within 64 bytes, already read when the instruction reads it). cpu_pin_done() writes a bounce
+ * buffer back and reports writes to code. All faults are raised by cpu_pin().
+ *
+ * In RAM, also across a page end if the host has the two pages side by side, the instruction's own LOCK makes it atomic to
+ * everybody. Two pages that lie apart are put together in the bounce buffer: then a lock of the guest memory makes it
+ * atomic to all others done so. To other accesses of these bytes it is a load and a later store, of what has changed.
  */
 struct cpu_pin {
 	uint8_t *host;
@@ -148,9 +152,10 @@ struct cpu_pin {
 	gpa_t gpa[2];      /* of the first byte, and of the first byte in the second page */
 	uint32_t len, first; /* bytes in all, and in the first page */
 	bool direct, write;
+	bool locked;       /* the lock is held until cpu_pin_done() */
+	uint8_t old[16];   /* when locked: what was read */
 };
-void cpu_pin(struct vcpu *v, struct cpu_pin *p, unsigned seg, uint64_t lin, unsigned len, bool read,
-	     bool write);
+void cpu_pin(struct vcpu *v, struct cpu_pin *p, const struct cpu_op *op, uint64_t lin);
 void cpu_pin_done(struct vcpu *v, struct cpu_pin *p);
 
 /* Operands: general registers by number and size, with AH..BH as the op says. */

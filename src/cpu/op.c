@@ -389,3 +389,8 @@ bool cpu_op_is_bit_string(const struct cpu_op *op)
 		return false;
 	}
 }
+
+bool cpu_op_is_locked(const struct cpu_op *op)
+{
+	return op->flags & OP_LOCK || (op->mnemonic == ZYDIS_MNEMONIC_XCHG && op->flags & OP_MEM);
+}

@@ -78,6 +78,9 @@ static inline uint64_t cpu_ea(const struct vcpu *v, const struct cpu_op *op)
 /* BT, BTS, BTR or BTC of memory with the bit's offset in a register: it may lie far beyond the operand. */
 bool cpu_op_is_bit_string(const struct cpu_op *op);
 
+/* LOCK, or XCHG with memory, which needs none. */
+bool cpu_op_is_locked(const struct cpu_op *op);
+
 /* Fills op from a decoded instruction: everything but fn and native. mode is the mode it was decoded in. */
 void cpu_op_init(struct cpu_op *op, const struct insn *insn, enum x86_mode mode);
 

@@ -104,7 +104,7 @@ static void native_at(struct vcpu *v, const struct cpu_op *op, uint64_t lin)
 	if (likely(p)) {
 		run_native(v, op, p);
 	} else {
-		cpu_pin(v, &pin, op->seg, lin, op->mem_size, op->flags & OP_READ, write);
+		cpu_pin(v, &pin, op, lin);
 		p = pin.host;
 		run_native(v, op, p);
 		cpu_pin_done(v, &pin);
@@ -151,7 +151,7 @@ static void op_native_bit(struct vcpu *v, const struct cpu_op *op)
 	if (p) {
 		run_native(v, op, address_before(p, off));
 	} else {
-		cpu_pin(v, &pin, op->seg, lin, op->mem_size, true, write);
+		cpu_pin(v, &pin, op, lin);
 		run_native(v, op, address_before(pin.host, off));
 		cpu_pin_done(v, &pin);
 	}

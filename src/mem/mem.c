@@ -140,6 +140,18 @@ int guest_write(struct guest_mem *m, gpa_t gpa, const void *buf, size_t len)
 	return 0;
 }
 
+void guest_mem_split_lock(struct guest_mem *m)
+{
+	while (atomic_exchange(&m->split_lock, true))
+		while (m->split_lock)
+			__builtin_ia32_pause();
+}
+
+void guest_mem_split_unlock(struct guest_mem *m)
+{
+	m->split_lock = false;
+}
+
 void *mem_map_tables(uint64_t size)
 {
 	uint64_t room = align_up(size, GUEST_PAGE_SIZE) + HUGE_PAGE;

@@ -46,6 +46,13 @@ int guest_write(struct guest_mem *m, gpa_t gpa, const void *buf, size_t len) mus
 void *guest_ptr(const struct guest_mem *m, gpa_t gpa, uint64_t len);
 void guest_mem_wrote(struct guest_mem *m, gpa_t gpa, uint64_t len);
 
+/*
+ * For operations that must be atomic to each other and cannot be one access of the host. Held for a few instructions; nothing
+ * that waits or faults comes in between.
+ */
+void guest_mem_split_lock(struct guest_mem *m);
+void guest_mem_split_unlock(struct guest_mem *m);
+
 /* Mask of 64-byte lines of the page at gpa that somebody may have cached code of (code.h); 0 for pages that are not RAM. */
 uint64_t guest_code_lines(const struct guest_mem *m, gpa_t page);
 /* Both for a page: its host address, or NULL, and what is known of code in it. */

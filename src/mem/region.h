@@ -16,6 +16,7 @@ struct guest_mem {
 	struct region region[MAX_REGIONS];
 	unsigned n_regions;
 	_Atomic(struct code_user *) user[CODE_USERS];
+	_Atomic bool split_lock;
 };
 
 /* The region that holds all of [gpa, gpa+len), or NULL. */

@@ -245,7 +245,8 @@ static void emit_with_memory(struct translation *t)
 	struct emitter *e = &t->draft.e;
 	int32_t disp = emit_access(t);
 
-	if (operand_stands_alone(t) && !(g->op.flags & OP_MASKED && g->op.flags & OP_WRITE) && disp == 0 && emit_at(e) < BIT(15))
+	/* Not what is locked: in the bounce buffer it would be atomic to nobody. */
+	if (operand_stands_alone(t) && !cpu_op_is_locked(&g->op) && !(g->op.flags & OP_MASKED && g->op.flags & OP_WRITE) && disp == 0 && emit_at(e) < BIT(15))
 		t->draft.operand_off[t->i] = (uint16_t)(emit_at(e) | (g->changes_flags ? BIT(15) : 0));
 	flags_before(t, g);
 	note_flags(t);
