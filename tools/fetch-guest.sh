@@ -1,6 +1,7 @@
 #!/bin/sh
 # Fetches Debian's stock cloud kernel and a static busybox into a folder, installing neither.
-#	fetch-guest.sh DIR	makes DIR/vmlinuz, DIR/busybox, and DIR/versions
+#	fetch-guest.sh DIR	makes DIR/vmlinuz, DIR/busybox, DIR/modules/ and DIR/versions
+# Of the kernel's modules it keeps those by which a guest hears of its power button.
 # Needs apt's package lists, no privilege.
 set -eu
 mkdir -p "$1"
@@ -23,4 +24,8 @@ for deb in *.deb; do
 done >versions
 mv busybox/bin/busybox ../busybox
 mv kernel/boot/vmlinuz-* ../vmlinuz
+mkdir -p ../modules
+for module in acpi/button input/evdev; do
+	mv kernel/lib/modules/*/kernel/drivers/$module.ko ../modules/
+done
 mv versions ../versions

@@ -5,7 +5,7 @@
 build_packages='gcc libc6-dev meson ninja-build pkg-config python3 libzydis-dev libcjson-dev libcmocka-dev
 	liblzma-dev libzstd-dev liblz4-dev zlib1g-dev'
 guest_packages='cpio xz-utils lz4 zstd gzip'
-test_packages='clang libclang-rt-dev'
+test_packages='clang libclang-rt-dev python3-yaml python3-jsonschema'
 
 setup_logs=build/logs
 step_pid=
@@ -98,7 +98,7 @@ need_packages() {
 
 # guest_files DIR: the stock kernel, busybox, the initramfs and the unpacked kernel, made once.
 guest_files() {
-	if [ ! -s "$1/vmlinuz" ] || [ ! -s "$1/busybox" ]; then
+	if [ ! -s "$1/vmlinuz" ] || [ ! -s "$1/busybox" ] || [ ! -s "$1/modules/button.ko" ]; then
 		apt-cache show linux-image-cloud-amd64 busybox-static >/dev/null 2>&1 ||
 			step 'Reading package lists' as_root apt-get update || exit 1
 		if ! step "Fetching Debian's stock kernel and busybox" tools/fetch-guest.sh "$1"; then
@@ -107,7 +107,7 @@ guest_files() {
 		fi
 	fi
 	if [ ! -s "$1/initrd" ] || [ tools/mkinitramfs.sh -nt "$1/initrd" ] || [ tools/guest-init -nt "$1/initrd" ]; then
-		step 'Making the initramfs' tools/mkinitramfs.sh "$1/busybox" "$1/initrd" || exit 1
+		step 'Making the initramfs' tools/mkinitramfs.sh "$1/busybox" "$1/initrd" "$1/modules" || exit 1
 	fi
 	if [ ! -s "$1/vmlinux" ] || [ "$1/vmlinuz" -nt "$1/vmlinux" ]; then
 		step 'Unpacking the kernel' tools/extract-vmlinux.py "$1/vmlinuz" "$1/vmlinux" || exit 1

@@ -3,8 +3,10 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "cli/machine.h"
+#include "host/loop.h"
 
 int machine_check(const struct cli_call *call, struct err *err)
 {
@@ -183,36 +185,64 @@ static unsigned wanted_cpus(struct cli *cli, const struct cli_call *call, double
 	return 0;
 }
 
+/* The processors that the machine has, and may have. */
+static int ask_cpus(struct cli *cli, const struct cli_call *call, struct talk *t, double *now, double *max)
+{
+	cJSON *info, *config;
+	int status = machine_ask(cli, call, t, "GET", "/api/v1/vm.info", NULL, MACHINE_ANSWER_TIME, &info);
+
+	if (status)
+		return status;
+	config = cJSON_GetObjectItemCaseSensitive(info, "config");
+	*now = machine_number(info, "vcpus");
+	*max = machine_number(cJSON_GetObjectItemCaseSensitive(config, "cpus"), "max_vcpus");
+	cJSON_Delete(info);
+	return CLI_OK;
+}
+
+/* Until there are as many as wanted: a guest lets go of processors in its own time, or never. */
+static int wait_cpus(struct cli *cli, const struct cli_call *call, struct talk *t, unsigned want, double *now)
+{
+	const struct timespec moment = {.tv_nsec = 20000000};
+	uint64_t deadline = host_now_ns() + MACHINE_SECONDS(call->o.machine.timeout);
+	double max;
+	int status;
+
+	while (!(status = ask_cpus(cli, call, t, now, &max)) && *now != want) {
+		if (host_now_ns() > deadline)
+			return cli_fail(cli, CLI_NO_ANSWER,
+					"cpus: %s still has %.0f processor%s: its guest has not done it in %llu s",
+					call->args[0], *now, *now == 1 ? "" : "s",
+					(unsigned long long)call->o.machine.timeout);
+		nanosleep(&moment, NULL);
+	}
+	return status;
+}
+
 static int resize(struct cli *cli, const struct cli_call *call, struct talk *t, double *now, double max)
 {
 	unsigned want = wanted_cpus(cli, call, *now, max);
 	char body[48];
+	int status;
 
 	if (!want)
 		return CLI_USAGE;
-	*now = want;
 	snprintf(body, sizeof(body), "{\"desired_vcpus\":%u}", want);
-	return machine_ask(cli, call, t, "PUT", "/api/v1/vm.resize", body, MACHINE_ANSWER_TIME, NULL);
+	status = machine_ask(cli, call, t, "PUT", "/api/v1/vm.resize", body, MACHINE_ANSWER_TIME, NULL);
+	return status ? status : wait_cpus(cli, call, t, want, now);
 }
 
 int cmd_cpus(struct cli *cli, const struct cli_call *call)
 {
-	cJSON *info = NULL, *config;
 	double now = 0, max = 0;
 	struct talk t;
 	int status = machine_open(cli, call, &t);
 
 	if (status)
 		return status;
-	status = machine_ask(cli, call, &t, "GET", "/api/v1/vm.info", NULL, MACHINE_ANSWER_TIME, &info);
-	if (!status) {
-		config = cJSON_GetObjectItemCaseSensitive(info, "config");
-		now = machine_number(info, "vcpus");
-		max = machine_number(cJSON_GetObjectItemCaseSensitive(config, "cpus"), "max_vcpus");
-	}
+	status = ask_cpus(cli, call, &t, &now, &max);
 	if (!status && call->n_args > 1)
 		status = resize(cli, call, &t, &now, max);
-	cJSON_Delete(info);
 	talk_close(&t);
 	return status ? status : say_cpus(cli, call, now, max);
 }

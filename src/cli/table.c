@@ -218,13 +218,21 @@ static const struct cli_option stop_options[] = {
 	END,
 };
 
+static const struct cli_option cpus_options[] = {
+	{"timeout", 0, OPT_NUMBER, .value = "SECONDS", .def = "10", .min = 1, .max = 86400,
+	 IN(machine, timeout),
+	 .help = "How long to wait for the guest to let go of processors, or to take them."},
+	MACHINE_JSON,
+	END,
+};
+
 static const char *machine_statuses(unsigned i, const char **text)
 {
 	static const char *const rows[][2] = {
 		{"0", "done"},
 		{"1", "the host failed, or the machine refused"},
 		{"2", "the command line is wrong, or there is no such machine"},
-		{"4", "the machine does not answer, or the guest did not power off in time"},
+		{"4", "the machine does not answer, or its guest has not done it in time"},
 	};
 
 	*text = i < ARRAY_SIZE(rows) ? rows[i][1] : NULL;
@@ -299,8 +307,8 @@ const struct cli_command cli_commands[] = {
 	 .arg_machines = true,
 	 .description =
 		 "Plugs processors into a running machine or out of it; without a number, says how many "
-		 "there are.",
-	 .options = machine_options, .examples = LIST("ringer cpus web +1", "ringer cpus web 4"),
+		 "there are. The guest decides when it lets one go.",
+	 .options = cpus_options, .examples = LIST("ringer cpus web +1", "ringer cpus web 4"),
 	 .check = cpus_check, .run = cmd_cpus},
 	{"doctor", "say what this host offers and what Ringer will use, and why",
 	 .description =

@@ -23,6 +23,7 @@
 #define ANSWER_TIME SECONDS(5)   /* for the client to take it */
 #define MACHINE_TIME SECONDS(10) /* to pause or resume */
 #define IDLE_TIME SECONDS(60)    /* between requests */
+#define LINGER_TIME SECONDS(1)   /* for a refused client to hear of it */
 #define FAREWELL_MS 1000
 #define BACKLOG 64
 #define ACCEPTS_PER_ROUND 16
@@ -35,7 +36,7 @@ struct client {
 	struct loop_timer timer;
 	unsigned taken;   /* requests when the timer was set */
 	uint64_t idle_ns; /* since when it has nothing to say; 0: it has */
-	enum { PHASE_IDLE, PHASE_REQUEST, PHASE_MACHINE, PHASE_ANSWER, PHASE_LISTENS } phase;
+	enum { PHASE_IDLE, PHASE_REQUEST, PHASE_MACHINE, PHASE_ANSWER, PHASE_LISTENS, PHASE_LINGERS } phase;
 	struct session session;
 };
 
@@ -104,6 +105,23 @@ static int phase_of(const struct client *cl, uint64_t *limit)
 	}
 }
 
+/*
+ * Refused: what it has yet to send is thrown away for a moment. If its socket were closed at once, its next write
+ * would fail, and it would not look for the answer.
+ */
+static void client_linger(struct client *cl)
+{
+	if (cl->phase == PHASE_LINGERS)
+		return;
+	cl->phase = PHASE_LINGERS;
+	cl->idle_ns = host_now_ns();
+	shutdown(cl->fd, SHUT_WR);
+	if (loop_watch_change(&cl->watch, EPOLLIN) < 0)
+		client_free(cl);
+	else
+		loop_timer_set(&cl->timer, cl->idle_ns + LINGER_TIME);
+}
+
 /* After anything happened to a session: sends, ends it, or sets what it waits for. cl may be gone. */
 static void client_update(struct client *cl)
 {
@@ -112,8 +130,13 @@ static void client_update(struct client *cl)
 	uint32_t events = EPOLLIN;
 	int phase;
 
-	if (!send_pending(cl) || (s->state == SESSION_CLOSING && !session_pending(s))) {
+	if (!send_pending(cl) ||
+	    (s->state == SESSION_CLOSING && !session_pending(s) && !s->refused)) {
 		client_free(cl);
+		return;
+	}
+	if (s->state == SESSION_CLOSING && !session_pending(s)) {
+		client_linger(cl);
 		return;
 	}
 	phase = phase_of(cl, &limit);
@@ -137,16 +160,17 @@ static void client_update(struct client *cl)
 static bool receive(struct client *cl)
 {
 	struct session *s = &cl->session;
-	char *to, waste[256];
+	char *to, waste[4096];
 	size_t room = session_room(s, &to);
 	ssize_t n = recv(cl->fd, room ? to : waste, room ? room : sizeof(waste), MSG_DONTWAIT);
 
 	if (n < 0)
 		return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
 	/* A listener has nothing to say but good-bye. */
-	if (n == 0 || !room)
+	if (n == 0 || (!room && cl->phase != PHASE_LINGERS))
 		return false;
-	session_received(s, (size_t)n);
+	if (room)
+		session_received(s, (size_t)n);
 	return true;
 }
 
@@ -165,6 +189,10 @@ static void on_timer(void *ctx)
 {
 	struct client *cl = ctx;
 
+	if (cl->phase == PHASE_LINGERS) {
+		client_free(cl);
+		return;
+	}
 	session_timeout(&cl->session);
 	client_update(cl);
 }

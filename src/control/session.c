@@ -184,7 +184,7 @@ void session_end_stream(struct session *s)
 /* An answer to what was no request: where the next would begin is not known. */
 static void refuse(struct session *s, unsigned status, const char *text)
 {
-	s->close_after = true;
+	s->close_after = s->refused = true;
 	s->in_len = 0;
 	session_reply_error(s, status, "%s", text);
 }

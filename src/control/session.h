@@ -37,6 +37,7 @@ struct session {
 	bool want_paused; /* WAITING: what for */
 	bool chunked;     /* STREAMING: each event is a chunk */
 	bool close_after; /* the answer is this session's last */
+	bool refused;     /* the client may be sending yet what nobody will read */
 	bool continued;   /* this request's "100 Continue" is out */
 	char in[HTTP_HEAD_MAX + SESSION_BODY_MAX];
 	size_t in_len;

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import badfile
 import boot
+import control
 import life
 import observe
 import smp
@@ -19,7 +20,7 @@ import stress
 import terminal
 from guest import Failure, Guest
 
-CASES = {**boot.CASES, **life.CASES, **observe.CASES, **terminal.CASES, **badfile.CASES, **stress.CASES, **smp.CASES}
+CASES = {**boot.CASES, **control.CASES, **life.CASES, **observe.CASES, **terminal.CASES, **badfile.CASES, **stress.CASES, **smp.CASES}
 
 
 class Bench:
