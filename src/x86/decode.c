@@ -57,17 +57,28 @@ static void drop_false_base(struct insn *insn)
 	}
 }
 
+/* All that are not there are 800 bytes: clearing them would be a twentieth of decoding, and push other data out. */
+static void clear_absent(struct insn *insn)
+{
+	for (unsigned i = insn->z.operand_count; i < INSN_OPERANDS_MIN; i++)
+		memset(&insn->op[i], 0, sizeof(insn->op[i]));
+}
+
 enum decode_result insn_decode(const struct insn_decoder *d, enum x86_mode mode, const uint8_t *bytes,
 			       size_t len, struct insn *out)
 {
+	ZydisDecoderContext context;
 	ZyanStatus st;
 
 	if (len > X86_INSN_MAX)
 		len = X86_INSN_MAX;
 	if (!len)
 		return DECODE_SHORT;
-	st = ZydisDecoderDecodeFull(&d->z[mode], bytes, len, &out->z, out->op);
+	st = ZydisDecoderDecodeInstruction(&d->z[mode], &context, bytes, len, &out->z);
+	if (ZYAN_SUCCESS(st))
+		st = ZydisDecoderDecodeOperands(&d->z[mode], &context, &out->z, out->op, out->z.operand_count);
 	if (ZYAN_SUCCESS(st)) {
+		clear_absent(out);
 		memset(out->bytes, 0, sizeof(out->bytes));
 		memcpy(out->bytes, bytes, out->z.length);
 		drop_false_base(out);

@@ -61,8 +61,11 @@ enum decode_result {
 	DECODE_TOO_LONG /* more than 15 bytes: #GP(0) */
 };
 
+#define INSN_OPERANDS_MIN 2u
+
 struct insn {
 	ZydisDecodedInstruction z;
+	/* z.operand_count of them, at least INSN_OPERANDS_MIN: of unused type then. */
 	ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
 	uint8_t bytes[X86_INSN_MAX];
 };
