@@ -42,9 +42,10 @@
  * plus a key that stands for the code space (mmu.h) and mode flags; changed mappings get a new key.
  *
  * Sites. A probe that computes its TLB slot from the address adds that to the latency of every load. Since most
- * instructions stay on one page for long, a probe uses the TLB entry that it used last (cache_slot()); the computation comes
- * out of line, when that one fails. That costs a mispredicted branch, so it has to be rare: a block counts its first
- * executions, and is then translated anew with the computation in line where more than one probe in sixteen failed
+ * instructions stay on one page for long, a probe can use the TLB entry that it used last (cache_slot()); the computation
+ * comes out of line, when that one fails. That is more code and more data, and a mispredicted branch: for hot code only, and
+ * only where it is rare. A block counts its executions in each of its stages: *cold*, with the computation in line; on
+ * *trial*, with remembered entries; *judged*, with the computation again where more than one probe in sixteen failed
  * (bt.site_wild). Sites that fail often later follow.
  *
  * Nothing here runs on two threads: each vCPU has a code cache of its own. Other threads only set vcpu.poll; what they write
@@ -65,7 +66,9 @@
 #define SLOTS 16384u       /* of each table of the TLB: probes share one when there are more */
 #define SLOT_TABLES (2u * MMU_MODES)
 #define NO_SLOT (~0u)
-#define JUDGED_RUNS 1000u  /* executions after which a block's sites are judged */
+#define COLD_RUNS 60000u   /* executions of a block before its trial, and on trial */
+#define TRIAL_RUNS 1000u
+#define COUNTERS 32768u
 #define JUMP_SHIFT 3       /* bits 18:3 of the linear address choose a slot: neighbours share cache lines */
 #define JUMP_SLOTS 65536u
 #define VICTIM_SLOTS 4096u
@@ -93,6 +96,9 @@ enum {
 
 /* Where a block's body expects the flags that were there before it. */
 enum flags_in { FLAGS_IN_NONE, FLAGS_IN_HOST, FLAGS_IN_MEMORY };
+
+/* See "Sites". A block that cannot count its executions is made as one that has been judged. */
+enum stage { STAGE_COLD, STAGE_TRIAL, STAGE_JUDGED };
 
 enum block_entry { ENTRY_BODY, ENTRY_FLAGS, ENTRY_POLL, ENTRY_BACK, ENTRY_TABLE, ENTRY_COUNT };
 
@@ -135,7 +141,7 @@ struct block {
 	uint8_t n_insns, n_exits;
 	bool dead;                 /* its guest bytes were written: still there because it may be running */
 	uint8_t flags_in;          /* enum flags_in */
-	bool counted;              /* counts its executions: see "Sites" */
+	uint8_t stage;             /* enum stage it was made for */
 	bool on_remap;             /* cache.c: chained across pages */
 	bool writable;             /* by the code itself when it was translated: made for that */
 };
@@ -236,10 +242,11 @@ struct bt {
 	uint64_t group_host[MAX_GROUPS];
 	struct jump jump[2 * JUMP_SLOTS]; /* two ways: what the first must give up goes to the second */
 	uint16_t slot_misses[SLOT_TABLES * SLOTS]; /* by probe: see cache_slot() */
-	uint16_t runs_left[SITES];   /* of a counted block, by its first instruction's site */
+	uint16_t runs_left[COUNTERS]; /* of counted blocks, in the order they were made in: in time they are neighbours too */
+	uint32_t next_counter;
 
 	uint8_t site_wild[SITES / 8];
-	uint8_t block_judged[SITES / 8];    /* blocks whose sites have been judged */
+	uint8_t block_stage[SITES];         /* enum stage, by the first instruction's site */
 	uint8_t site_alone[SITES / 8];      /* begins no group: it failed too often */
 	uint8_t site_group_misses[SITES];
 	struct copy_slot {

@@ -137,7 +137,7 @@ void emit_probe(struct translation *t, unsigned size, bool write, bool second, b
 		slow_site(t, emit_jmp(e), SLOW_ADDRESS, write, group, size);
 		return;
 	}
-	if (t->bt->site_wild[site / 8] >> site % 8 & 1) {
+	if (t->draft.b.stage == STAGE_COLD || t->mode & MODE_NO_GROUP || t->bt->site_wild[site / 8] >> site % 8 & 1) {
 		emit_slot(e, t->bt->bmi2);
 		emit_rgb(e, OP_SUB_RM, 1, R_10, R_11, table + offsetof(struct tlb_entry, tag));
 		emit_alu_ri(e, ALU_CMP, 1, R_10, (int32_t)(GUEST_PAGE_SIZE - size));

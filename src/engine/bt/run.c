@@ -420,7 +420,7 @@ uint64_t bt_link(struct vcpu *v, uint64_t arg, uint64_t unused)
 	return host;
 }
 
-/* A counted block has run often enough: its probes are judged, and it is translated anew. */
+/* A counted block has run often enough: on to the next stage, for which it is translated anew. */
 uint64_t bt_judge(struct vcpu *v, uint64_t arg, uint64_t unused)
 {
 	struct bt *bt = bt_of(v);
@@ -430,10 +430,10 @@ uint64_t bt_judge(struct vcpu *v, uint64_t arg, uint64_t unused)
 	for (unsigned i = 0; i < b->n_insns; i++) {
 		unsigned site = site_of(b->gpa + b->insn[i].guest_off);
 
-		if (block_slots(b)[i] != NO_SLOT && bt->slot_misses[block_slots(b)[i]] * 16u > JUDGED_RUNS)
+		if (block_slots(b)[i] != NO_SLOT && bt->slot_misses[block_slots(b)[i]] * 64u > TRIAL_RUNS)
 			bt_set_bit(bt->site_wild, site);
 	}
-	bt_set_bit(bt->block_judged, site_of(b->gpa));
+	bt->block_stage[site_of(b->gpa)] = b->stage + 1;
 	bt->stat[STAT_JUDGED]++;
 	bt_set_rip(v, b, 0);
 	cache_kill(bt, b);

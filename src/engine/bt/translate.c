@@ -447,9 +447,12 @@ static void emit_entries(struct translation *t, enum flags_in in, uint32_t *poll
 		load_flags(e);
 	b->entry[ENTRY_BODY] = (uint16_t)emit_at(e);
 	t->judge = 0;
-	if (b->counted) {
+	if (b->stage != STAGE_JUDGED) {
+		unsigned counter = t->bt->next_counter++ % COUNTERS;
+
+		t->bt->runs_left[counter] = b->stage == STAGE_COLD ? COLD_RUNS : TRIAL_RUNS;
 		emit8(e, 0x65), emit8(e, 0x66), emit8(e, 0xff), emit8(e, 0x0c), emit8(e, 0x25);
-		emit32(e, GB(runs_left) + site_of(t->gpa) * 2); /* dec word */
+		emit32(e, GB(runs_left) + counter * 2); /* dec word */
 		t->judge = emit_jcc(e, CC_E);
 	}
 	b->entry[ENTRY_BACK] = b->entry[ENTRY_POLL];
@@ -533,19 +536,17 @@ static enum flags_in flags_wanted(const struct translation *t)
 	return FLAGS_IN_HOST;
 }
 
-/* Not where the flags that the count would destroy are wanted, nor where no probe is. */
-static bool counts(const struct translation *t, enum flags_in in)
+/* No counting where the flags that it would destroy are wanted, nor where no probe is. */
+static enum stage stage_for(const struct translation *t, enum flags_in in)
 {
-	unsigned site = site_of(t->gpa);
 	bool any = false;
 
 	for (unsigned i = 0; i < t->n; i++)
 		any |= t->insn[i].access.used;
-	if (!any || in == FLAGS_IN_HOST || t->bt->block_judged[site / 8] >> site % 8 & 1 || t->bt->verify ||
-	    t->mode & (MODE_SINGLE | MODE_NO_GROUP) || t->bt->config->stress.slow_memory)
-		return false;
-	t->bt->runs_left[site] = JUDGED_RUNS;
-	return true;
+	if (!any || in == FLAGS_IN_HOST || t->bt->verify || t->mode & (MODE_SINGLE | MODE_NO_GROUP) ||
+	    t->bt->config->stress.slow_memory)
+		return STAGE_JUDGED;
+	return t->bt->block_stage[site_of(t->gpa)];
 }
 
 static void emit_block(struct translation *t)
@@ -554,7 +555,7 @@ static void emit_block(struct translation *t)
 	enum flags_in in = flags_wanted(t);
 	uint32_t poll;
 
-	d->b.counted = counts(t, in);
+	d->b.stage = (uint8_t)stage_for(t, in);
 	emit_entries(t, in, &poll);
 	t->flags = in == FLAGS_IN_HOST ? FLAGS_HOST : FLAGS_MEMORY;
 	t->holds = 0;
