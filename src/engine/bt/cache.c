@@ -297,26 +297,6 @@ static void remap_remove(struct cache *c, struct block *b)
 		c->by_id[b->list_next]->list_prev = b->list_prev;
 }
 
-void cache_chain(struct bt *bt, struct block *b, unsigned exit, struct block *to, enum block_entry entry)
-{
-	struct cache *c = bt->cache;
-	struct block_exit *x = &block_exits(b)[exit];
-	uint32_t ref = b->id * MAX_EXITS + exit + 1;
-
-	if (x->to)
-		return;
-	if (!x->in_page)
-		remap_push(c, b);
-	x->to = to->id;
-	x->prev = 0;
-	x->next = to->incoming;
-	if (x->next)
-		exit_of(c, x->next)->prev = ref;
-	to->incoming = ref;
-	patch(c, b, x, to->code + to->entry[entry]);
-	bt->stat[STAT_LINKS]++;
-}
-
 static void unchain(struct cache *c, struct block *b, unsigned exit)
 {
 	struct block_exit *x = &block_exits(b)[exit];
@@ -331,6 +311,33 @@ static void unchain(struct cache *c, struct block *b, unsigned exit)
 		exit_of(c, x->next)->prev = x->prev;
 	x->to = NO_BLOCK;
 	patch(c, b, x, b->code + x->stub);
+}
+
+void cache_chain(struct bt *bt, struct block *b, unsigned exit, struct block *to, enum block_entry entry)
+{
+	struct cache *c = bt->cache;
+	struct block_exit *x = &block_exits(b)[exit];
+	uint32_t ref = b->id * MAX_EXITS + exit + 1;
+
+	if (x->to && x->guard)
+		unchain(c, b, exit); /* it was another key's */
+	if (x->to)
+		return;
+	if (x->guard) {
+		uint32_t key = (uint32_t)bt->key[b->mode & MODE_MMU];
+
+		memcpy(c->write + b->code + x->guard, &key, 4);
+	}
+	if (!x->in_page && !x->guard)
+		remap_push(c, b);
+	x->to = to->id;
+	x->prev = 0;
+	x->next = to->incoming;
+	if (x->next)
+		exit_of(c, x->next)->prev = ref;
+	to->incoming = ref;
+	patch(c, b, x, to->code + to->entry[entry]);
+	bt->stat[STAT_LINKS]++;
 }
 
 static void forget_jump(struct bt *bt, const struct block *b, unsigned slot)
@@ -417,9 +424,19 @@ void cache_supervisor_remapped(struct bt *bt)
 
 		remap_remove(c, b);
 		for (unsigned i = 0; i < b->n_exits; i++)
-			if (!block_exits(b)[i].in_page)
+			if (!block_exits(b)[i].in_page && !block_exits(b)[i].guard)
 				unchain(c, b, i);
 	}
+}
+
+void cache_keys_reused(struct bt *bt)
+{
+	struct cache *c = bt->cache;
+
+	for (uint32_t id = 1; id < c->max_blocks; id++)
+		for (unsigned i = 0; c->by_id[id] && i < c->by_id[id]->n_exits; i++)
+			if (block_exits(c->by_id[id])[i].guard)
+				unchain(c, c->by_id[id], i);
 }
 
 static void note_eviction(struct bt *bt, uint64_t start)
@@ -553,6 +570,12 @@ static void fix_up(struct bt *bt, const struct block *b, const struct draft *d)
 	}
 	for (unsigned i = 0; i < d->n_ids; i++)
 		memcpy(c->write + b->code + d->id_field[i], &b->id, 4);
+	for (unsigned i = 0; i < d->n_shorts; i++) {
+		uint8_t *field = c->write + b->code + d->short_field[i];
+		uint32_t arg = short_arg(b->id, *field);
+
+		memcpy(field, &arg, 4);
+	}
 }
 
 struct block *cache_commit(struct bt *bt, const struct draft *d)

@@ -12,9 +12,15 @@ static unsigned add_exit(struct translation *t, int64_t target_off, bool in_page
 	x->va = t->floats ? (uint64_t)page_offset(t, target_off) : t->va + (uint64_t)target_off;
 	x->in_page = in_page;
 	x->lookup = false;
+	x->guard = 0;
 	x->insn = (uint8_t)t->i;
 	x->entry = t->flags == FLAGS_MEMORY ? ENTRY_FLAGS : ENTRY_BODY;
 	return t->draft.b.n_exits++;
+}
+
+static bool looks_up(const struct translation *t)
+{
+	return assist(t->bt, ASSIST_LOOKUP) && !(t->mode & MODE_SINGLE);
 }
 
 static bool target_in_page(const struct translation *t, int64_t target_off)
@@ -66,6 +72,29 @@ uint32_t field_of(const struct translation *t, uint32_t field)
 	return field & LOOKUP_FIELD ? t->lookup[field & ~LOOKUP_FIELD].missed : field;
 }
 
+/*
+ * Exit i of user code at a fixed address: chained while the key is the guard's, by the jump table otherwise. At the end
+ * of a block or out of line, so the jump that is taken, once it is chained, may be the conditional one.
+ */
+static void emit_guarded(struct translation *t, unsigned i, int64_t target_off)
+{
+	struct emitter *e = &t->draft.e;
+	struct block_exit *x = &t->draft.exit[i];
+
+	emit_alu_g32(e, ALU_CMP, 0, GB(key) + t->mmu_mode * 8, 0); /* is no key */
+	x->guard = (uint16_t)(emit_at(e) - 4);
+	x->field = emit_jcc(e, CC_E);
+	x->stub = emit_at(e);
+	emit_patch(e, x->field, x->stub);
+	emit_code_address(t, R_10, target_off);
+	emit_short_call(t, t->bt->stub_lookup[t->mmu_mode], i);
+}
+
+static bool guards(const struct translation *t)
+{
+	return t->user && !t->floats && !t->straddles && assist(t->bt, ASSIST_CHAIN);
+}
+
 /* Out of line, or at the block's end: leaves for target_off with the flags in memory. */
 void emit_leave_page(struct translation *t, int64_t target_off)
 {
@@ -80,11 +109,15 @@ void emit_leave_page(struct translation *t, int64_t target_off)
 		t->draft.exit[x].field = emit_jmp(e);
 		return;
 	}
-	emit_code_address(t, R_10, target_off);
-	if (!assist(t->bt, ASSIST_LOOKUP) || t->mode & MODE_SINGLE) {
+	if (!looks_up(t)) {
 		t->draft.exit[x].field = emit_jmp(e);
 		return;
 	}
+	if (guards(t)) {
+		emit_guarded(t, x, target_off);
+		return;
+	}
+	emit_code_address(t, R_10, target_off);
 	miss = emit_lookup(t);
 	emit_jmp_gb(e, R_11, GB(jump) + offsetof(struct jump, host));
 	t->draft.exit[x].field = miss;
@@ -169,11 +202,6 @@ static void emit_target(struct translation *t)
 	}
 	emit_single(t, &a);
 	emit_rm(e, OP_MOV_RM, 1, R_10, R_10, 0);
-}
-
-static bool looks_up(const struct translation *t)
-{
-	return assist(t->bt, ASSIST_LOOKUP) && !(t->mode & MODE_SINGLE);
 }
 
 /* A miss: the interpreter executes the jump, and the dispatcher fills the table in. */

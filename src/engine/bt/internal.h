@@ -38,8 +38,11 @@
  *                       back:   save flags, go to poll            from backward jumps in the page
  * Where flags only pass by a block, its body has them in memory, and the entry named body saves them first.
  *
- * Jump table. Indirect jumps, and direct ones that leave the page, look their target up in bt.jump by linear address
- * plus a key that stands for the code space (mmu.h) and mode flags; changed mappings get a new key.
+ * Jump table. Indirect jumps, and direct ones that leave the page in user mode, look their target up in bt.jump by linear
+ * address plus a key that stands for the code space (mmu.h) and mode flags; changed mappings get a new key. Where user code
+ * does not float, a direct jump that leaves the page is chained as well, under a guard: it compares the present key with the
+ * one it was chained under, and goes by the table when that is another. The supervisor's are chained without, and undone
+ * when its mappings change.
  *
  * Sites. A probe that computes its TLB slot from the address adds that to the latency of every load. Since most
  * instructions stay on one page for long, a probe can use the TLB entry that it used last (cache_slot()); the computation
@@ -113,6 +116,7 @@ struct block_exit {
 	uint8_t entry;      /* enum block_entry of the target, decided when chained; flags in memory: ENTRY_FLAGS */
 	bool in_page;
 	bool lookup;        /* goes by the jump table, never chained */
+	uint16_t guard;     /* chained under a guard: code offset, from the block's, of the key that it compares; 0: not */
 };
 
 /* Where instruction i begins: offsets from the block's first guest byte and first host byte. */
@@ -187,8 +191,9 @@ struct draft {
 	uint32_t slot[MAX_INSNS];
 	struct fixup fixup[MAX_FIXUPS];
 	unsigned n_fixups;
-	uint32_t id_field[MAX_FIXUPS]; /* where the block's id goes */
-	unsigned n_ids;
+	/* Where the block's id goes: four bytes for it, or for short_arg() of it and what stands there now. */
+	uint32_t id_field[MAX_FIXUPS], short_field[MAX_FIXUPS];
+	unsigned n_ids, n_shorts;
 	/* Conditional jumps that leave the page: their code comes at the end. */
 	struct {
 		uint32_t field;
@@ -277,7 +282,7 @@ struct bt {
 	struct key_slot keys[KEY_SLOTS];
 	uint16_t last_key;
 	/* Host addresses of stubs, in the cache's first bytes. */
-	uint64_t stub_judge;
+	uint64_t stub_lookup[MMU_MODES];
 	uint64_t stub_store_done, stub_store_done_flags;
 	uint64_t stub_enter, stub_leave, stub_link, stub_poll, stub_slow;
 	uint64_t stub_interp, stub_light, stub_fault, stub_link_memory, stub_string;
@@ -366,6 +371,8 @@ void cache_drop_all(struct bt *bt);
 void cache_kill(struct bt *bt, struct block *b); /* to be translated anew */
 /* The supervisor's mappings of code changed: other code may be next door. */
 void cache_supervisor_remapped(struct bt *bt);
+/* Keys begin anew: chains under a guard, which compares them, are undone. */
+void cache_keys_reused(struct bt *bt);
 
 /* translate.c */
 int translation_new(struct bt *bt, struct err *err) must_check;
@@ -394,13 +401,25 @@ void fpu_fix_pointers(struct bt *bt, uint8_t *fx);
 /* FIP and FDP of an image on its way to the hardware: kept here, zero there. */
 void fpu_hide_pointers(struct bt *bt, uint8_t *fx);
 
+/* A stub's argument in 32 bits: the block and an index below 64. */
+static inline uint32_t short_arg(uint32_t id, unsigned i)
+{
+	return id << 6 | i;
+}
+
+static inline struct block *bt_block_of_short(struct bt *bt, uint64_t arg, unsigned *i)
+{
+	*i = arg & 63;
+	return cache_block(bt, (uint32_t)arg >> 6);
+}
+
 /*
- * run.c: what stubs call, with all guest state in the vCPU. arg: block id in the upper half, and what translate.c
- * says. Each returns the host address to go on at.
+ * run.c: what stubs call, with all guest state in the vCPU. arg: short_arg() of an exit (link), an instruction (interp) or
+ * 0 (poll); for the others the block's id in the upper half, and what translate.c says. Each returns the host address to go
+ * on at.
  */
 uint64_t bt_link(struct vcpu *v, uint64_t arg, uint64_t unused);
 uint64_t bt_poll(struct vcpu *v, uint64_t arg, uint64_t unused);
-uint64_t bt_judge(struct vcpu *v, uint64_t arg, uint64_t unused);
 uint64_t bt_refill(struct vcpu *v, uint64_t arg, uint64_t va);
 uint64_t bt_slow(struct vcpu *v, uint64_t arg, uint64_t va);
 uint64_t bt_interp(struct vcpu *v, uint64_t arg, uint64_t unused);

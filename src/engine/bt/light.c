@@ -189,7 +189,7 @@ void emit_light_sites(struct translation *t)
 
 		for (; i < t->n_interp && t->interp[i].insn == insn; i++)
 			emit_patch(e, field_of(t, t->interp[i].field), emit_at(e));
-		emit_stub_call(t, t->bt->stub_interp, insn);
+		emit_short_call(t, t->bt->stub_interp, insn);
 	}
 	for (unsigned i = 0; i < t->n_calls; i++) {
 		const struct guest_insn *g = &t->insn[t->call[i].insn];

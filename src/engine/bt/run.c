@@ -71,6 +71,7 @@ static bool new_key(struct bt *bt, unsigned mmu_mode, uint64_t space)
 			memset(bt->key, 0, sizeof(bt->key));
 			memset(bt->space_of_key, 0xff, sizeof(bt->space_of_key));
 			bt->last_key = 1;
+			cache_keys_reused(bt);
 			wrapped = true;
 		}
 		*s = (struct key_slot){.space = space, .flags = bt->mode_flags, .mmu_mode = (uint8_t)mmu_mode,
@@ -347,12 +348,11 @@ uint64_t bt_dispatch(struct bt *bt)
 }
 
 /* The same after an indirect jump (or one that leaves the page): later ones find the block in the jump table. */
-static uint64_t dispatch_jump(struct bt *bt)
+static uint64_t dispatch_jump_to(struct bt *bt, struct block **found)
 {
-	uint64_t va = bt->v->rip, host;
-	struct block *b;
+	uint64_t va = bt->v->rip, host = bt_dispatch_to(bt, found, 0, true);
+	struct block *b = *found;
 
-	host = bt_dispatch_to(bt, &b, 0, true);
 	if (b && bt->v->rip == va && !(b->mode & MODE_SINGLE)) {
 		uint64_t key = va + bt->key[b->mode & MODE_MMU];
 		struct jump *j = &bt->jump[jump_slot(va)];
@@ -365,12 +365,19 @@ static uint64_t dispatch_jump(struct bt *bt)
 	return host;
 }
 
+static uint64_t dispatch_jump(struct bt *bt)
+{
+	struct block *b;
+
+	return dispatch_jump_to(bt, &b);
+}
+
 /* Chained or not, an exit of a page in user mode goes by the jump table. */
 static bool may_chain(const struct bt *bt, const struct block *b, const struct block_exit *x)
 {
 	if (!assist(bt, ASSIST_CHAIN) || (b->mode & MODE_SINGLE) || bt->verify || x->lookup)
 		return false;
-	return x->in_page || (b->mode & MODE_MMU) != MMU_USER;
+	return x->in_page || x->guard || (b->mode & MODE_MMU) != MMU_USER;
 }
 
 /* Backward jumps go by the target's poll, so that no loop runs without one. */
@@ -387,6 +394,8 @@ static enum block_entry entry_for(const struct block_exit *x, bool backward)
  */
 static bool may_chain_to(const struct block *b, struct block_exit *x, const struct block *to)
 {
+	if (x->guard && block_floats(to->mode)) /* it is entered by the table only, which tells it where it is */
+		return false;
 	if (to->gpa2 == NO_PAGE)
 		return true;
 	if ((b->mode & MODE_MMU) == MMU_USER)
@@ -395,12 +404,13 @@ static bool may_chain_to(const struct block *b, struct block_exit *x, const stru
 	return true;
 }
 
-/* A direct jump that is not chained. arg: exit. */
+/* A direct jump that is not chained, and not in the jump table if it goes by that. */
 uint64_t bt_link(struct vcpu *v, uint64_t arg, uint64_t unused)
 {
 	struct bt *bt = bt_of(v);
-	struct block *b = bt_block_of(bt, arg), *to;
-	struct block_exit *x = &block_exits(b)[(uint32_t)arg];
+	unsigned exit;
+	struct block *b = bt_block_of_short(bt, arg, &exit), *to;
+	struct block_exit *x = &block_exits(b)[exit];
 	uint64_t changes = bt->stat[STAT_EVICTED] + bt->stat[STAT_INVALIDATED];
 	uint64_t base = block_floats(b->mode) ? bt->page_va : 0, host;
 	uint64_t from = block_floats(b->mode) ? base + (b->gpa & PAGE_MASK) : b->va;
@@ -413,20 +423,16 @@ uint64_t bt_link(struct vcpu *v, uint64_t arg, uint64_t unused)
 	if (!may_chain(bt, b, x))
 		return dispatch_jump(bt);
 	to = NULL;
-	host = bt_dispatch_to(bt, &to, 0, false);
+	host = x->guard ? dispatch_jump_to(bt, &to) : bt_dispatch_to(bt, &to, 0, false);
 	if (to && may_chain_to(b, x, to) && changes == bt->stat[STAT_EVICTED] + bt->stat[STAT_INVALIDATED] && !b->dead &&
 	    v->rip == base + x->va)
-		cache_chain(bt, b, (uint32_t)arg, to, entry_for(x, v->rip <= from + b->len));
+		cache_chain(bt, b, exit, to, entry_for(x, v->rip <= from + b->len));
 	return host;
 }
 
 /* A counted block has run often enough: on to the next stage, for which it is translated anew. */
-uint64_t bt_judge(struct vcpu *v, uint64_t arg, uint64_t unused)
+static void next_stage(struct bt *bt, struct block *b)
 {
-	struct bt *bt = bt_of(v);
-	struct block *b = bt_block_of(bt, arg);
-
-	(void)unused;
 	for (unsigned i = 0; i < b->n_insns; i++) {
 		unsigned site = site_of(b->gpa + b->insn[i].guest_off);
 
@@ -435,32 +441,36 @@ uint64_t bt_judge(struct vcpu *v, uint64_t arg, uint64_t unused)
 	}
 	bt->block_stage[site_of(b->gpa)] = b->stage + 1;
 	bt->stat[STAT_JUDGED]++;
-	bt_set_rip(v, b, 0);
 	cache_kill(bt, b);
-	return bt_dispatch(bt);
 }
 
-/* A poll found something. */
+/* A poll found something, or a block has been counted down. */
 uint64_t bt_poll(struct vcpu *v, uint64_t arg, uint64_t unused)
 {
 	struct bt *bt = bt_of(v);
+	unsigned i;
+	struct block *b = bt_block_of_short(bt, arg, &i);
 
 	(void)unused;
-	bt->stat[STAT_POLLS]++;
-	bt_set_rip(v, bt_block_of(bt, arg), 0);
+	bt_set_rip(v, b, 0);
+	if (b->stage != STAGE_JUDGED && !v->poll && !bt->config->stress.poll)
+		next_stage(bt, b);
+	else
+		bt->stat[STAT_POLLS]++;
 	return bt_dispatch(bt);
 }
 
-/* An instruction that is not translated, or an indirect jump whose target is not in the table. arg: instruction */
+/* An instruction that is not translated, or an indirect jump whose target is not in the table. */
 uint64_t bt_interp(struct vcpu *v, uint64_t arg, uint64_t unused)
 {
 	struct bt *bt = bt_of(v);
-	struct block *b = bt_block_of(bt, arg);
+	unsigned i;
+	struct block *b = bt_block_of_short(bt, arg, &i);
 
 	(void)unused;
-	bt_set_rip(v, b, b->insn[(uint32_t)arg].guest_off);
+	bt_set_rip(v, b, b->insn[i].guest_off);
 	if (unlikely(bt->verify))
-		verify_stop(bt, b, (uint32_t)arg);
+		verify_stop(bt, b, i);
 	bt_interpret(bt);
 	return dispatch_jump(bt);
 }

@@ -94,6 +94,32 @@ static uint64_t make_refill(struct bt *bt, struct emitter *e, stub_fn refill, ui
 	return at;
 }
 
+/*
+ * The jump-table probe of direct jumps, out of line. R10: linear address, R11: the exit, for who links it after a miss.
+ */
+static uint64_t make_lookup(struct bt *bt, struct emitter *e, unsigned mmu_mode)
+{
+	uint64_t at = where(bt, e);
+	uint32_t found;
+
+	emit_rg(e, OP_MOV_MR, 1, R_11, GB(temp));
+	emit_rr(e, OP_MOV_RM, 0, R_11, R_10);
+	emit_rr(e, OP_ADD_RM, 0, R_11, R_11);
+	emit_alu_ri(e, ALU_AND, 0, R_11, (int32_t)((JUMP_SLOTS - 1) * sizeof(struct jump)));
+	emit_rg(e, OP_ADD_RM, 1, R_10, GB(key) + mmu_mode * 8);
+	emit_rgb(e, OP_CMP_RM, 1, R_10, R_11, GB(jump) + offsetof(struct jump, key));
+	found = emit_jcc(e, CC_E);
+	emit_alu_ri(e, ALU_ADD, 0, R_11, JUMP_SLOTS * sizeof(struct jump));
+	emit_rgb(e, OP_CMP_RM, 1, R_10, R_11, GB(jump) + offsetof(struct jump, key));
+	emit_patch(e, found, emit_at(e) + 6); /* over the next jump */
+	found = emit_jcc(e, CC_NE);
+	emit_jmp_gb(e, R_11, GB(jump) + offsetof(struct jump, host));
+	emit_patch(e, found, emit_at(e));
+	emit_rg(e, OP_MOV_RM, 1, R_11, GB(temp));
+	emit_patch(e, emit_jmp(e), (uint32_t)(emit_at(e) - (where(bt, e) - bt->stub_link_memory)));
+	return at;
+}
+
 static const uint8_t saved[] = {R_BX, R_BP, R_12, R_13, R_14, R_15};
 
 static void emit_push_reg(struct emitter *e, unsigned r)
@@ -140,7 +166,8 @@ void stubs_make(struct bt *bt)
 	bt->stub_string = make_call(bt, &e, bt_string, true, false);
 	bt->stub_interp = make_call(bt, &e, bt_interp, true, false);
 	bt->stub_light = make_call(bt, &e, bt_light, true, false);
-	bt->stub_judge = make_call(bt, &e, bt_judge, true, false);
+	for (unsigned mode = 0; mode < MMU_MODES; mode++)
+		bt->stub_lookup[mode] = make_lookup(bt, &e, mode);
 	bt->stub_store_done = make_call(bt, &e, bt_store_done, true, false);
 	bt->stub_store_done_flags = make_call(bt, &e, bt_store_done, true, true);
 	bt->stub_fault = make_call(bt, &e, bt_host_fault, false, false);

@@ -122,10 +122,24 @@ void emit_stub_call(struct translation *t, uint64_t stub, uint64_t low)
 	jmp_stub(t, stub);
 }
 
+/* The same for stubs that take a short_arg(). */
+void emit_short_call(struct translation *t, uint64_t stub, unsigned i)
+{
+	struct emitter *e = &t->draft.e;
+
+	emit_rex_op(e, 0xb8 | (R_11 & 7), 0, 0, 0, R_11);
+	if (t->draft.n_shorts < MAX_FIXUPS)
+		t->draft.short_field[t->draft.n_shorts++] = emit_at(e);
+	else
+		e->p = e->end;
+	emit32(e, i);
+	jmp_stub(t, stub);
+}
+
 void emit_interp(struct translation *t)
 {
 	flags_to_memory(t);
-	emit_stub_call(t, t->bt->stub_interp, t->i);
+	emit_short_call(t, t->bt->stub_interp, t->i);
 }
 
 /* Instructions */
@@ -458,7 +472,7 @@ static void emit_entries(struct translation *t, enum flags_in in, uint32_t *poll
 	b->entry[ENTRY_BACK] = b->entry[ENTRY_POLL];
 }
 
-/* Entries that save the flags first, out of line. */
+/* The entry that saves the flags first, out of line. */
 static void emit_saving_entries(struct translation *t)
 {
 	struct emitter *e = &t->draft.e;
@@ -469,11 +483,8 @@ static void emit_saving_entries(struct translation *t)
 	b->entry[ENTRY_BACK] = (uint16_t)emit_at(e);
 	save_flags(e);
 	emit_patch(e, emit_jmp(e), b->entry[ENTRY_POLL]);
-	if (b->flags_in != FLAGS_IN_MEMORY)
-		return;
-	b->entry[ENTRY_BODY] = (uint16_t)emit_at(e);
-	save_flags(e);
-	emit_patch(e, emit_jmp(e), b->entry[ENTRY_FLAGS]);
+	if (b->flags_in == FLAGS_IN_MEMORY)
+		b->entry[ENTRY_BODY] = b->entry[ENTRY_BACK]; /* a poll more than needed */
 }
 
 static void emit_stubs(struct translation *t, uint32_t poll)
@@ -494,22 +505,22 @@ static void emit_stubs(struct translation *t, uint32_t poll)
 	emit_light_sites(t);
 	if (d->miss) {
 		emit_patch(e, field_of(t, d->miss_field), emit_at(e));
-		emit_stub_call(t, bt->stub_interp, t->n - 1);
+		emit_short_call(t, bt->stub_interp, t->n - 1);
 	}
 	for (unsigned i = 0; i < d->b.n_exits; i++) {
 		struct block_exit *x = &d->exit[i];
 
+		if (x->guard)
+			continue;
 		x->stub = emit_at(e);
 		x->field = field_of(t, x->field);
 		emit_patch(e, x->field, x->stub);
-		emit_stub_call(t, x->entry == ENTRY_BODY ? bt->stub_link : bt->stub_link_memory, i);
+		emit_short_call(t, x->entry == ENTRY_BODY ? bt->stub_link : bt->stub_link_memory, i);
 	}
-	if (t->judge) {
+	if (t->judge)
 		emit_patch(e, t->judge, emit_at(e));
-		emit_stub_call(t, bt->stub_judge, 0);
-	}
 	emit_patch(e, poll, emit_at(e));
-	emit_stub_call(t, bt->stub_poll, 0);
+	emit_short_call(t, bt->stub_poll, 0);
 	emit_saving_entries(t);
 }
 
@@ -602,7 +613,7 @@ struct block *translate(struct bt *bt, uint64_t va, uint64_t gpa, uint64_t gpa2,
 	t->n_slow = t->n_interp = t->n_calls = t->n_lookups = 0;
 	t->x87_noted = false;
 	memset(&d->b, 0, sizeof(d->b));
-	d->n_fixups = d->n_ids = d->n_far = 0;
+	d->n_fixups = d->n_ids = d->n_shorts = d->n_far = 0;
 	d->miss = false;
 	d->e = (struct emitter){.base = d->code, .p = d->code, .end = d->code + sizeof(d->code)};
 	analyse(t);

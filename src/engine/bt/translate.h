@@ -160,6 +160,7 @@ void flags_to_memory(struct translation *t);
 void flags_to_host(struct translation *t);
 void emit_code_address(struct translation *t, unsigned dst, int64_t off);
 void emit_stub_call(struct translation *t, uint64_t stub, uint64_t low);
+void emit_short_call(struct translation *t, uint64_t stub, unsigned i);
 void emit_interp(struct translation *t);
 /* A rel32 field that leads to a host address, from code that may still move. */
 void fixup(struct translation *t, uint32_t field, uint64_t host);
