@@ -56,7 +56,7 @@ static inline void *tlb_hit(const struct tlb_entry *table, uint64_t lin, unsigne
 
 	/* One compare: same page, and all of it (a crossing access differs in its last byte's page). */
 	if (likely(e->tag == (lin & ~0xfffULL)) && likely((lin & 0xfff) + len <= GUEST_PAGE_SIZE))
-		return (void *)(e->host + (lin & 0xfff));
+		return (void *)(lin + e->delta);
 	return NULL;
 }
 

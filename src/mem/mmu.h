@@ -22,20 +22,27 @@ enum mmu_access { MMU_READ, MMU_WRITE, MMU_FETCH, MMU_ACCESSES };
 #define TLB_ENTRIES 8192 /* of each level-1 table; a power of two */
 
 struct tlb_entry {
-	uint64_t tag;  /* linear page address; TLB_EMPTY when empty */
-	uint64_t host; /* host address of that 4 KiB page; in fetch tables its guest-physical address */
+	uint64_t tag;   /* linear page address; TLB_EMPTY when empty */
+	uint64_t delta; /* from linear addresses of that 4 KiB page to host addresses; in fetch tables to guest-physical ones */
 };
 
 /*
  * Generated code takes `address - tag <= 4096 - size` for a hit, so some address hits an empty entry too. It is not
- * canonical, and neither is the host address that comes of it: the access faults in the host, and the guest gets its
+ * canonical, and the host address that comes of it is the same: the access faults in the host, and the guest gets its
  * #GP. No page-aligned address equals this tag.
  */
 #define TLB_EMPTY (BIT(63) | 0x800)
 
 static inline void tlb_clear(struct tlb_entry *e)
 {
-	e->tag = e->host = TLB_EMPTY;
+	e->tag = TLB_EMPTY;
+	e->delta = 0;
+}
+
+/* Host address of the entry's page; of an empty entry none that is anything's. */
+static inline uint64_t tlb_host(const struct tlb_entry *e)
+{
+	return e->tag + e->delta;
 }
 
 static inline unsigned tlb_index(uint64_t va)

@@ -24,7 +24,7 @@ static void slots_add(struct tlb_slots *s, unsigned slot)
 static void l1_set(struct mmu *m, unsigned slot, uint64_t tag, uint64_t host, bool global)
 {
 	m->slot[slot].tag = tag;
-	m->slot[slot].host = host;
+	m->slot[slot].delta = host - tag;
 	slots_add(global ? &m->global : &m->nonglobal, slot);
 }
 
@@ -125,11 +125,11 @@ static void drop_write_entries(struct mmu *m, uint64_t host, bool all)
 		for (uint64_t bits = m->nonglobal.word[w] | m->global.word[w]; bits; bits &= bits - 1) {
 			struct tlb_entry *e = &m->slot[w * 64 + (unsigned)__builtin_ctzll(bits)];
 
-			if (all || e->host == host)
+			if (all || tlb_host(e) == host)
 				tlb_clear(e);
 		}
 	for (unsigned mode = 0; mode < MMU_MODES; mode++)
-		if (all || m->stack[mode].host == host)
+		if (all || tlb_host(&m->stack[mode]) == host)
 			tlb_clear(&m->stack[mode]);
 }
 

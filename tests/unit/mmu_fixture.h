@@ -101,7 +101,7 @@ static inline uint64_t l1_lookup(struct fixture *f, uint64_t va, enum mmu_access
 
 	if (e->tag != linear_page(va))
 		return FAULT;
-	return access == MMU_FETCH ? e->host : gpa_of_host(f, e->host);
+	return access == MMU_FETCH ? tlb_host(e) : gpa_of_host(f, tlb_host(e));
 }
 
 /* The page that an access reaches, as engines find it: level 1, level 2, walk. */

@@ -40,7 +40,7 @@ static void expect(struct fixture *f, uint64_t va, uint64_t page)
 {
 	for (unsigned mode = 0; mode < MMU_MODES; mode++) {
 		if (f->mmu->stack[mode].tag == linear_page(va))
-			assert_int_equal(gpa_of_host(f, f->mmu->stack[mode].host), page);
+			assert_int_equal(gpa_of_host(f, tlb_host(&f->mmu->stack[mode])), page);
 		for (unsigned access = 0; access < MMU_ACCESSES; access++)
 			assert_int_equal(reach(f, va, access, mode), page);
 	}

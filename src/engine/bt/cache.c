@@ -585,7 +585,7 @@ struct block *cache_commit(struct bt *bt, const struct draft *d)
 	uint32_t insns = (d->b.n_insns + 1u) * (uint32_t)sizeof(d->insn[0]);
 	uint32_t operands = d->b.n_insns * (uint32_t)sizeof(d->operand_off[0]);
 	uint32_t slots = d->b.n_insns * (uint32_t)sizeof(d->slot[0]);
-	uint32_t meta = (uint32_t)align_up(sizeof(struct block) + exits + insns + slots + operands, META_ALIGN);
+	uint32_t meta = (uint32_t)align_up(sizeof(struct block) + exits + insns + slots + operands + d->b.n_insns, META_ALIGN);
 	struct block *b = allocate(bt, (uint32_t)align_up(emit_at(&d->e), CODE_ALIGN), meta);
 	struct block keep;
 
@@ -603,6 +603,7 @@ struct block *cache_commit(struct bt *bt, const struct draft *d)
 	memcpy(b->insn, d->insn, insns);
 	memcpy(block_slots(b), d->slot, slots);
 	memcpy(block_operands(b), d->operand_off, operands);
+	memcpy(block_operand_r10(b), d->operand_r10, d->b.n_insns);
 	fix_up(bt, b, d);
 	b->next = *hash_slot(c, b->gpa);
 	*hash_slot(c, b->gpa) = b->id;

@@ -35,12 +35,20 @@ static struct renaming find_r10(const struct guest_insn *g)
 	return r;
 }
 
-/* REX, VEX or EVEX with the address's extension bits replaced by those of `base`. */
-static void emit_extension(struct emitter *e, const struct guest_insn *g, int base, bool flip_vvvv)
+/* The X and B bits of VEX and EVEX, which are inverted, for a memory operand. */
+static uint8_t extension_bits(const struct host_operand *m)
+{
+	bool x = m->index != NO_INDEX && m->index >= 8;
+
+	return (uint8_t)((x ? 0 : 0x40) | (m->base >= 8 ? 0 : 0x20));
+}
+
+/* REX, VEX or EVEX with the address's extension bits replaced by those of m, if that is not NULL. */
+static void emit_extension(struct emitter *e, const struct guest_insn *g, const struct host_operand *m, bool flip_vvvv)
 {
 	const ZydisDecodedInstruction *z = &g->insn.z;
 	const uint8_t *b = g->insn.bytes;
-	bool mem = base >= 0, high = base >= 8;
+	uint8_t ext = m ? extension_bits(m) : 0;
 	uint8_t flip = flip_vvvv ? 0x08 : 0;
 
 	switch (z->encoding) {
@@ -48,36 +56,36 @@ static void emit_extension(struct emitter *e, const struct guest_insn *g, int ba
 		bool has = z->attributes & ZYDIS_ATTRIB_HAS_REX;
 		unsigned rex = has ? (unsigned)(z->raw.rex.W << 3 | z->raw.rex.R << 2) : 0;
 
-		rex |= mem ? (unsigned)high : has ? (unsigned)(z->raw.rex.X << 1 | z->raw.rex.B) : 0;
+		rex |= m ? (unsigned)(~ext & 0x60) >> 5 : has ? (unsigned)(z->raw.rex.X << 1 | z->raw.rex.B) : 0;
 		if (has || rex)
 			emit8(e, 0x40 | rex);
 		break;
 	}
 	case ZYDIS_INSTRUCTION_ENCODING_VEX:
 		b += z->raw.vex.offset;
-		if (b[0] == 0xc5 && high) { /* the two-byte form has no B */
+		if (b[0] == 0xc5 && m && ext != 0x60) { /* the two-byte form has neither */
 			emit8(e, 0xc4);
-			emit8(e, (b[1] & 0x80) | 0x40 | 1);
+			emit8(e, (b[1] & 0x80) | ext | 1);
 			emit8(e, (b[1] & 0x7f) ^ flip);
 		} else if (b[0] == 0xc5) {
 			emit8(e, 0xc5);
 			emit8(e, b[1] ^ flip);
 		} else {
 			emit8(e, 0xc4);
-			emit8(e, mem ? (b[1] & ~0x60u) | 0x40 | (high ? 0 : 0x20) : b[1]);
+			emit8(e, m ? (b[1] & ~0x60u) | ext : b[1]);
 			emit8(e, b[2] ^ flip);
 		}
 		break;
 	default: /* EVEX */
 		b += z->raw.evex.offset;
 		emit8(e, b[0]);
-		emit8(e, mem ? (b[1] & ~0x60u) | 0x40 | (high ? 0 : 0x20) : b[1]);
+		emit8(e, m ? (b[1] & ~0x60u) | ext : b[1]);
 		emit8(e, b[2] ^ flip);
 		emit8(e, b[3]);
 	}
 }
 
-void emit_copy(struct emitter *e, const struct guest_insn *g, int base, int32_t disp, bool r10_to_r11)
+void emit_copy(struct emitter *e, const struct guest_insn *g, const struct host_operand *m, bool r10_to_r11)
 {
 	const ZydisDecodedInstruction *z = &g->insn.z;
 	const uint8_t *b = g->insn.bytes;
@@ -87,7 +95,7 @@ void emit_copy(struct emitter *e, const struct guest_insn *g, int base, int32_t 
 	if (r10_to_r11)
 		r = find_r10(g);
 	emit_prefixes(e, z);
-	emit_extension(e, g, base, r.vvvv);
+	emit_extension(e, g, m, r.vvvv);
 	if (!(z->attributes & ZYDIS_ATTRIB_HAS_MODRM)) {
 		unsigned opcode_end = at;
 
@@ -103,17 +111,11 @@ void emit_copy(struct emitter *e, const struct guest_insn *g, int base, int32_t 
 	at = z->raw.modrm.offset + 1u;
 	reg = z->raw.modrm.reg ^ (unsigned)r.modrm_reg;
 	rm = z->raw.modrm.rm ^ (unsigned)r.modrm_rm;
-	if (base < 0) {
+	if (!m) {
 		emit8(e, (unsigned)(z->raw.modrm.mod << 6) | reg << 3 | rm);
 	} else {
 		at += (z->attributes & ZYDIS_ATTRIB_HAS_SIB ? 1u : 0u) + z->raw.disp.size / 8u;
-		if (disp && z->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX) {
-			/* A displacement of 8 bits would be scaled. */
-			emit_modrm(e, 2, reg, (unsigned)base);
-			emit32(e, (uint32_t)disp);
-		} else {
-			emit_mem(e, reg, (unsigned)base, disp);
-		}
+		emit_operand(e, reg, m, z->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX);
 	}
 	emit_bytes(e, b + at, z->length - at);
 }

@@ -2,7 +2,7 @@
  * Operands that cross a page end, and instructions run out of their block for them.
  *
  * A probe never admits an access to two pages. When both are plain RAM, a load gets its bytes together in the vCPU's
- * bounce buffer and goes on behind its probe with R10 pointing there (block_operands()). A store must not go on:
+ * bounce buffer and goes on behind its probe with an R10 that leads there (block_operands()). A store must not go on:
  * the buffer has to be written back. So its host code, from there to the next instruction, is copied to a slot of its own,
  * followed by a jump to a stub that does that. A slot remembers what it holds, and since when no block has come or gone.
  */
@@ -52,6 +52,19 @@ static uint64_t instruction_copy(struct bt *bt, const struct block *b, unsigned 
 	return exec;
 }
 
+/* What R10 must be for the operand at linear address va to be found at host. */
+static uint64_t operand_r10(const struct vcpu *v, unsigned how, uint64_t va, uint64_t host)
+{
+	switch (how) {
+	case R10_HOST:
+		return host;
+	case R10_DELTA:
+		return host - va;
+	default:
+		return host - va + v->gpr[how];
+	}
+}
+
 uint64_t crossing_access(struct bt *bt, struct block *b, unsigned i, uint64_t va, unsigned size, bool write, unsigned mode)
 {
 	struct vcpu *v = bt->v;
@@ -71,7 +84,7 @@ uint64_t crossing_access(struct bt *bt, struct block *b, unsigned i, uint64_t va
 		return 0;
 	memcpy(buf, p[0], first);
 	memcpy(buf + first, p[1], size - first);
-	bt->enter_r10 = (uint64_t)buf;
+	bt->enter_r10 = operand_r10(v, block_operand_r10(b)[i], va, (uint64_t)buf);
 	bt->crossing = (struct crossing){.va = va, .block = b->id, .insn = i, .gpa = {gpa[0], gpa[1]}, .first = first, .size = size,
 					 .buf = buf};
 	bt->stat[STAT_CROSSED]++;

@@ -10,6 +10,7 @@
 
 #include <string.h>
 
+#include "base/base.h"
 #include "x86/x86.h"
 
 struct emitter {
@@ -123,6 +124,38 @@ static inline void emit_rm(struct emitter *e, unsigned op, unsigned w, unsigned 
 {
 	emit_rex_op(e, op, w, reg, 0, base);
 	emit_mem(e, reg, base, disp);
+}
+
+/* [base + index << scale + disp] in host registers */
+#define NO_INDEX 16u
+struct host_operand {
+	uint8_t base, index, scale; /* index: NO_INDEX for none */
+	int32_t disp;
+};
+
+/* ModRM, SIB and displacement; disp32: of 32 bits if there is one, for encodings that scale those of 8 */
+static inline void emit_operand(struct emitter *e, unsigned reg, const struct host_operand *m, bool disp32)
+{
+	bool none = m->disp == 0 && (m->base & 7) != 5, disp8 = !disp32 && m->disp >= -128 && m->disp <= 127;
+	unsigned mod = none ? 0 : disp8 || m->disp == 0 ? 1 : 2;
+
+	if (m->index == NO_INDEX && !disp32) {
+		emit_mem(e, reg, m->base, m->disp);
+		return;
+	}
+	emit_modrm(e, mod, reg, m->index == NO_INDEX && (m->base & 7) != 4 ? m->base : 4);
+	if (m->index != NO_INDEX || (m->base & 7) == 4)
+		emit8(e, (unsigned)m->scale << 6 | (m->index == NO_INDEX ? 4u : m->index & 7u) << 3 | (m->base & 7));
+	if (mod == 1)
+		emit8(e, (uint8_t)m->disp);
+	else if (mod == 2)
+		emit32(e, (uint32_t)m->disp);
+}
+
+static inline void emit_rop(struct emitter *e, unsigned op, unsigned w, unsigned reg, const struct host_operand *m)
+{
+	emit_rex_op(e, op, w, reg, m->index == NO_INDEX ? 0 : m->index, m->base);
+	emit_operand(e, reg, m, false);
 }
 
 static inline void emit_mov(struct emitter *e, unsigned dst, unsigned src) /* 64-bit */

@@ -148,20 +148,19 @@ struct access operand_access(const struct guest_insn *g)
 	return a;
 }
 
-/* Stores the return address at [R10 + disp] and moves RSP. */
-static void emit_push_return(struct translation *t, int32_t disp)
+/* Stores the return address at m and moves RSP. */
+static void emit_push_return(struct translation *t, const struct host_operand *m)
 {
 	struct guest_insn *g = &t->insn[t->i];
 	struct emitter *e = &t->draft.e;
 	uint64_t ret = t->va + g->off + g->op.len;
 
 	if (!t->floats && (int64_t)ret == (int32_t)ret) {
-		emit_rex_op(e, 0xc7, 1, 0, 0, R_10);
-		emit_mem(e, 0, R_10, disp);
+		emit_rop(e, 0xc7, 1, 0, m);
 		emit32(e, (uint32_t)ret);
 	} else {
 		emit_code_address(t, R_11, g->off + g->op.len);
-		emit_rm(e, OP_MOV_MR, 1, R_11, R_10, disp);
+		emit_rop(e, OP_MOV_MR, 1, R_11, m);
 	}
 	emit_rm(e, OP_LEA, 1, R_SP, R_SP, -8);
 }
@@ -175,11 +174,11 @@ void emit_call(struct translation *t)
 {
 	struct guest_insn *g = &t->insn[t->i];
 
-	int32_t disp = emit_access(t);
+	struct host_operand m = emit_access(t);
 
 	flags_to_memory(t);
 	t->flags = FLAGS_MEMORY;
-	emit_push_return(t, disp);
+	emit_push_return(t, &m);
 	emit_direct(t, branch_target(g));
 }
 
@@ -241,7 +240,7 @@ void emit_call_indirect(struct translation *t)
 	if (wants_r10) /* the target may float (ENTRY_TABLE), or it is verified */
 		emit_rg(e, OP_MOV_MR, 1, R_10, GB(temp));
 	emit_stack_probe(t, -8, true, false);
-	emit_push_return(t, 0);
+	emit_push_return(t, &(struct host_operand){.base = R_10, .index = NO_INDEX});
 	if (wants_r10)
 		emit_rg(e, OP_MOV_RM, 1, R_10, GB(temp));
 	emit_jmp_g(e, GB(target));
@@ -251,16 +250,16 @@ void emit_ret(struct translation *t)
 {
 	struct guest_insn *g = &t->insn[t->i];
 	struct emitter *e = &t->draft.e;
-	int32_t disp;
+	struct host_operand m;
 
 	if (!looks_up(t)) {
 		emit_interp(t);
 		return;
 	}
-	disp = emit_access(t);
+	m = emit_access(t);
 	flags_to_memory(t);
 	t->flags = FLAGS_MEMORY;
-	emit_rm(e, OP_MOV_RM, 1, R_10, R_10, disp);
+	emit_rop(e, OP_MOV_RM, 1, R_10, &m);
 	miss_site(t, emit_lookup(t));
 	emit_rm(e, OP_LEA, 1, R_SP, R_SP, 8 + (int32_t)(g->op.imm & 0xffff));
 	emit_jmp_gb(e, R_11, GB(jump) + offsetof(struct jump, host));

@@ -119,9 +119,9 @@ static uint64_t linear_of(const struct bt *bt, unsigned mode, uint64_t host)
 	uint64_t page = align_down(host, GUEST_PAGE_SIZE);
 
 	for (unsigned i = 0; i < TLB_ENTRIES; i++) {
-		if (m->read[mode][i].host == page)
+		if (tlb_host(&m->read[mode][i]) == page)
 			return m->read[mode][i].tag + (host - page);
-		if (m->write[mode][i].host == page)
+		if (tlb_host(&m->write[mode][i]) == page)
 			return m->write[mode][i].tag + (host - page);
 	}
 	return 0;

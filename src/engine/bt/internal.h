@@ -13,8 +13,10 @@
  *   - x87, SSE, AVX and AVX-512 state is in the hardware (vcpu.fpu_live). C code called from here is compiled
  *     for general registers only; what needs the state in memory calls cpu_fpu_spill(), and resume() reloads it.
  *
- * Memory. Each access computes its linear address into R10, probes the soft TLB of the block's privilege mode, and
- * goes to [R10], by then a host address. The probe admits an address only when its whole access lies in the page of
+ * Memory. Each access computes its linear address into R10, and probes the soft TLB of the block's privilege mode. By then
+ * R10 is the distance from linear to host addresses, in the access's page, and the access goes to its own address plus R10
+ * (or, where that cannot be encoded, R10 is the host address). So a load waits for its address alone and not for the probe,
+ * whose outcome is predicted. The probe admits an address only when its whole access lies in the page of
  * the entry, so no value that a guest can compute reaches other host memory. What fails goes to a stub that calls
  * slow_memory(): it refills the TLB and retries, or has the interpreter execute the instruction. Accesses off one
  * base register that follow each other share a probe for the hull of their displacements (struct group).
@@ -119,6 +121,12 @@ struct block_exit {
 	uint16_t guard;     /* chained under a guard: code offset, from the block's, of the key that it compares; 0: not */
 };
 
+/*
+ * What R10 is to an operand: its host address; the distance from linear to host addresses (the guest's base register is
+ * the operand's base); below 16: that and the guest register of this number.
+ */
+enum { R10_HOST = 0xff, R10_DELTA = 0xfe };
+
 /* Where instruction i begins: offsets from the block's first guest byte and first host byte. */
 #define block_insn engine_block_insn
 
@@ -163,12 +171,18 @@ static inline uint32_t *block_slots(const struct block *b)
 }
 
 /*
- * n_insns: code offset at which instruction i goes on with R10 the host address of its operand; bit 15: it defines the
- * flags. 0: cannot be entered there.
+ * n_insns: code offset at which instruction i goes on with its operand found; bit 15: it defines the flags. 0: cannot be
+ * entered there.
  */
 static inline uint16_t *block_operands(const struct block *b)
 {
 	return (uint16_t *)(block_slots(b) + b->n_insns);
+}
+
+/* n_insns: what R10 must be then. */
+static inline uint8_t *block_operand_r10(const struct block *b)
+{
+	return (uint8_t *)(block_operands(b) + b->n_insns);
 }
 
 /* A jump from a block's code to somewhere else in the cache: filled in when its place is known. */
@@ -188,6 +202,7 @@ struct draft {
 	struct block_exit exit[MAX_EXITS];
 	struct block_insn insn[MAX_INSNS + 1];
 	uint16_t operand_off[MAX_INSNS];
+	uint8_t operand_r10[MAX_INSNS];
 	uint32_t slot[MAX_INSNS];
 	struct fixup fixup[MAX_FIXUPS];
 	unsigned n_fixups;
@@ -244,7 +259,7 @@ struct bt {
 	uint64_t refill_va, refill_arg; /* R10 and R11 during a stub's call */
 	uint64_t retried_va, retried_arg; /* what bt_refill() and bt_slow() answered last, and how often in a row */
 	unsigned retries;
-	uint64_t group_host[MAX_GROUPS];
+	uint64_t group_r10[MAX_GROUPS];
 	struct jump jump[2 * JUMP_SLOTS]; /* two ways: what the first must give up goes to the second */
 	uint16_t slot_misses[SLOT_TABLES * SLOTS]; /* by probe: see cache_slot() */
 	uint16_t runs_left[COUNTERS]; /* of counted blocks, in the order they were made in: in time they are neighbours too */

@@ -41,7 +41,7 @@ static void emit_word(struct translation *t, const struct guest_insn *g)
 	emit_shift(e, SHIFT_SAR, 1, R_11, 3);
 	emit_alu_ri(e, ALU_AND, 1, R_11, -(int32_t)g->op.op_size);
 	emit_rr(e, OP_ADD_RM, 1, R_10, R_11);
-	emit_probe(t, g->op.op_size, g->op.mnemonic != ZYDIS_MNEMONIC_BT, false, false);
+	emit_probe(t, g->op.op_size, g->op.mnemonic != ZYDIS_MNEMONIC_BT, false, false, PROBE_HOST);
 }
 
 void emit_bit_string(struct translation *t)

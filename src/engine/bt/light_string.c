@@ -120,7 +120,8 @@ static uint32_t emit_string_probe(const struct inline_string *s, unsigned pointe
 	else
 		emit_alu_ri(e, ALU_CMP, 1, R_10, (int32_t)(GUEST_PAGE_SIZE - (1u << s->shift)));
 	miss = emit_jcc(e, CC_A);
-	emit_rgb(e, OP_ADD_RM, 1, R_10, R_11, table + offsetof(struct tlb_entry, host));
+	emit_rgb(e, OP_MOV_RM, 1, R_10, R_11, table + offsetof(struct tlb_entry, delta));
+	emit_rr(e, OP_ADD_RM, 1, R_10, pointer);
 	return miss;
 }
 
@@ -309,12 +310,12 @@ static uint64_t host_page(struct vcpu *v, uint64_t lin, enum mmu_access access, 
 	struct mmu_result r;
 
 	if (likely(e->tag == (lin & ~PAGE_MASK)))
-		return e->host;
+		return tlb_host(e);
 	if (!canonical(lin))
 		return 0;
 	if (!mmu_refill(&v->mmu, lin, access, mode) && walk)
 		mmu_translate(&v->mmu, lin, access, mode, &r); /* a fault is raised by who does it again */
-	return e->tag == (lin & ~PAGE_MASK) ? e->host : 0;
+	return e->tag == (lin & ~PAGE_MASK) ? tlb_host(e) : 0;
 }
 
 uint8_t *light_span(struct vcpu *v, uint64_t lin, enum mmu_access access, uint64_t *len)

@@ -25,14 +25,13 @@ void emit_lea(struct emitter *e, unsigned w, unsigned dst, unsigned base, unsign
 		emit_rm(e, OP_LEA, w, dst, base, disp);
 		return;
 	}
-	emit_rex_op(e, OP_LEA, w, dst, index, base < 16 ? base : 0);
-	if (base >= 16) {
-		emit_modrm(e, 0, dst, 4);
-		emit8(e, scale << 6 | (index & 7) << 3 | 5);
-	} else {
-		emit_modrm(e, 2, dst, 4);
-		emit8(e, scale << 6 | (index & 7) << 3 | (base & 7));
+	if (base < 16) {
+		emit_rop(e, OP_LEA, w, dst, &(struct host_operand){(uint8_t)base, (uint8_t)index, (uint8_t)scale, disp});
+		return;
 	}
+	emit_rex_op(e, OP_LEA, w, dst, index, 0);
+	emit_modrm(e, 0, dst, 4);
+	emit8(e, scale << 6 | (index & 7) << 3 | 5);
 	emit32(e, (uint32_t)disp);
 }
 
@@ -107,6 +106,12 @@ static void emit_slot(struct emitter *e, bool bmi2)
 	emit_alu_ri(e, ALU_AND, 0, R_11, (TLB_ENTRIES - 1) << 4);
 }
 
+/* As emit_rgb(), without the GS base */
+static void emit_rm_at(struct emitter *e, unsigned op, unsigned w, unsigned reg, unsigned base, size_t disp)
+{
+	emit_rm(e, op, w, reg, base, (int32_t)disp);
+}
+
 static bool probes_in_line(const struct translation *t)
 {
 	return assist(t->bt, ASSIST_TLB) && !t->bt->config->stress.slow_memory;
@@ -123,8 +128,22 @@ static void emit_slot_op(struct translation *t, unsigned op, uint64_t address)
 	fixup(t, emit_at(e) - 4, address);
 }
 
-/* R10: linear address, becomes the host address. Destroys flags and R11. second: the instruction's second probe. */
-void emit_probe(struct translation *t, unsigned size, bool write, bool second, bool group)
+/* Behind a check that has left R10 = the offset in the page, and R11 (gs: + table) at the TLB's entry. */
+static void emit_result(struct emitter *e, enum probe_result result, bool general, size_t table)
+{
+	void (*emit)(struct emitter *e, unsigned op, unsigned w, unsigned reg, unsigned base, size_t disp) =
+		general ? emit_rgb : emit_rm_at;
+
+	if (result == PROBE_DELTA) {
+		emit(e, OP_MOV_RM, 1, R_10, R_11, table + offsetof(struct tlb_entry, delta));
+		return;
+	}
+	emit(e, OP_ADD_RM, 1, R_10, R_11, table + offsetof(struct tlb_entry, tag));
+	emit(e, OP_ADD_RM, 1, R_10, R_11, table + offsetof(struct tlb_entry, delta));
+}
+
+/* R10: linear address, becomes the result. Destroys flags and R11. second: the instruction's second probe. */
+void emit_probe(struct translation *t, unsigned size, bool write, bool second, bool group, enum probe_result result)
 {
 	struct emitter *e = &t->draft.e;
 	size_t table = table_of(t, write);
@@ -154,10 +173,10 @@ void emit_probe(struct translation *t, unsigned size, bool write, bool second, b
 		s = slow_site(t, emit_jcc(e, CC_A), SLOW_SITE, write, group, size);
 		s->slot = slot;
 		s->check = check;
-		emit_rm(e, OP_ADD_RM, 1, R_10, R_11, offsetof(struct tlb_entry, host));
+		emit_result(e, result, false, 0);
 		return;
 	}
-	emit_rgb(e, OP_ADD_RM, 1, R_10, R_11, table + offsetof(struct tlb_entry, host));
+	emit_result(e, result, true, table);
 }
 
 /* Out of line: what failed may have been no more than the site's slot. Ends with R10 = the linear address. */
@@ -210,7 +229,7 @@ static bool constant_address(const struct translation *t, const struct access *a
 	return (int64_t)*va == (int32_t)*va;
 }
 
-/* R10 = host address of the page of a constant linear address. The TLB's slot is known too. */
+/* R10 = the distance from linear to host addresses for a constant linear address. The TLB's slot is known too. */
 static void emit_constant_probe(struct translation *t, uint64_t va, unsigned size, bool write, bool group)
 {
 	struct emitter *e = &t->draft.e;
@@ -220,13 +239,15 @@ static void emit_constant_probe(struct translation *t, uint64_t va, unsigned siz
 	emit_alu_g32(e, ALU_CMP, 1, entry + offsetof(struct tlb_entry, tag), (int32_t)(va & ~PAGE_MASK));
 	s = slow_site(t, emit_jcc(e, CC_NE), SLOW_CONST, write, group, size);
 	s->address = va;
-	emit_rg(e, OP_MOV_RM, 1, R_10, entry + offsetof(struct tlb_entry, host));
+	emit_rg(e, OP_MOV_RM, 1, R_10, entry + offsetof(struct tlb_entry, delta));
 }
 
 /*
- * Probes for [lo, lo + size) of the access's displacements. Returns the displacement that R10 is the host address of.
+ * Probes for [lo, lo + size) of the access's displacements. R10 becomes the distance from linear to host addresses where that
+ * is asked for, or else a host address: the returned displacement's.
  */
-static int64_t emit_range(struct translation *t, const struct access *a, int64_t lo, unsigned size, bool write, bool group)
+static int64_t emit_range(struct translation *t, const struct access *a, int64_t lo, unsigned size, bool write, bool group,
+			  enum probe_result result)
 {
 	uint64_t va;
 
@@ -234,36 +255,71 @@ static int64_t emit_range(struct translation *t, const struct access *a, int64_t
 	t->retry = emit_at(&t->draft.e);
 	if (probes_in_line(t) && constant_address(t, a, lo, &va) && (va & PAGE_MASK) + size <= GUEST_PAGE_SIZE) {
 		emit_constant_probe(t, va, size, write, group);
-		return lo - (int64_t)(va & PAGE_MASK);
+		return lo - (int64_t)va; /* linear address 0's, so to speak */
 	}
 	emit_linear(t, a, lo);
-	emit_probe(t, size, write, false, group);
+	emit_probe(t, size, write, false, group, result);
 	return lo;
 }
 
-int32_t emit_access(struct translation *t)
+static bool is_free(unsigned r)
+{
+	return r != R_10 && r != R_11;
+}
+
+/* Whether the operand can be the guest's own with R10 beside the base register, or in its place for an index register. */
+static bool takes_delta(const struct access *a, bool several)
+{
+	if (a->seg >= S_FS || a->addr_size != 8 || !is_free(a->base) || !is_free(a->index))
+		return false;
+	return a->index == EA_NONE ? a->base < 16 : a->index < 16 && a->base != EA_RIP && !several;
+}
+
+static struct host_operand operand_with_delta(struct translation *t, const struct access *a)
+{
+	struct host_operand m = {.base = a->base, .index = R_10, .disp = (int32_t)(a->disp - a->shift)};
+
+	t->draft.operand_r10[t->i] = R10_DELTA;
+	if (a->index == EA_NONE)
+		return m;
+	if (a->base < 16) {
+		emit_rr(&t->draft.e, OP_ADD_RM, 1, R_10, a->base);
+		t->draft.operand_r10[t->i] = a->base;
+	}
+	m.base = R_10;
+	m.index = a->index;
+	m.scale = a->scale;
+	return m;
+}
+
+struct host_operand emit_access(struct translation *t)
 {
 	const struct access *a = &t->insn[t->i].access;
 	struct emitter *e = &t->draft.e;
-	struct group *g;
+	struct group *g = a->group ? &t->group[a->group - 1] : NULL;
+	bool delta = takes_delta(a, g && g->several);
+	enum probe_result result = delta ? PROBE_DELTA : PROBE_HOST;
+	int64_t base = 0;
 
-	if (!a->group) {
-		t->holds = 0;
-		return (int32_t)(a->disp - emit_range(t, a, a->disp, a->size, a->write, false));
-	}
-	g = &t->group[a->group - 1];
-	if (!g->probed) {
+	if (!g) {
+		base = emit_range(t, a, a->disp, a->size, a->write, false, result);
+	} else if (!g->probed) {
 		struct access first = *a;
 
 		g->probed = true;
-		g->base = emit_range(t, &first, g->lo, (unsigned)(g->hi - g->lo), g->access.write, g->several);
+		g->base = emit_range(t, &first, g->lo, (unsigned)(g->hi - g->lo), g->access.write, g->several, result);
 		if (g->kept)
-			emit_rg(e, OP_MOV_MR, 1, R_10, GB(group_host) + (a->group - 1u) * 8);
+			emit_rg(e, OP_MOV_MR, 1, R_10, GB(group_r10) + (a->group - 1u) * 8);
 	} else if (t->holds != a->group) {
-		emit_rg(e, OP_MOV_RM, 1, R_10, GB(group_host) + (a->group - 1u) * 8);
+		emit_rg(e, OP_MOV_RM, 1, R_10, GB(group_r10) + (a->group - 1u) * 8);
 	}
+	if (g)
+		base = g->base;
 	t->holds = a->group;
-	return (int32_t)(a->disp - g->base);
+	if (delta)
+		return operand_with_delta(t, a);
+	t->draft.operand_r10[t->i] = R10_HOST;
+	return (struct host_operand){.base = R_10, .index = NO_INDEX, .disp = (int32_t)(a->disp - base)};
 }
 
 bool operand_stands_alone(const struct translation *t)
@@ -278,7 +334,7 @@ void emit_single(struct translation *t, const struct access *a)
 	int64_t at;
 
 	t->holds = 0;
-	at = emit_range(t, a, a->disp, a->size, a->write, false);
+	at = emit_range(t, a, a->disp, a->size, a->write, false, PROBE_HOST);
 	if (at != a->disp)
 		emit_rm(&t->draft.e, OP_LEA, 1, R_10, R_10, (int32_t)(a->disp - at));
 }
@@ -292,7 +348,7 @@ void emit_stack_probe(struct translation *t, int32_t disp, bool write, bool keep
 	if (keep_r11)
 		emit_rg(e, OP_MOV_MR, 1, R_11, GB(probe_r11));
 	emit_rm(e, OP_LEA, 1, R_10, R_SP, disp);
-	emit_probe(t, 8, write, true, false);
+	emit_probe(t, 8, write, true, false, PROBE_HOST);
 	if (keep_r11)
 		emit_rg(e, OP_MOV_RM, 1, R_11, GB(probe_r11));
 }

@@ -150,7 +150,7 @@ static uint64_t fetch_gpa(struct vcpu *v, uint64_t lin)
 	struct mmu_result r;
 
 	if (likely(e->tag == (lin & ~PAGE_MASK)))
-		return e->host + (lin & PAGE_MASK);
+		return lin + e->delta;
 	if (!canonical(lin))
 		cpu_gp(v);
 	if (!mmu_translate(&v->mmu, lin, MMU_FETCH, mode, &r))

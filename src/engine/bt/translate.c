@@ -215,7 +215,7 @@ static void emit_plain(struct translation *t)
 		load_guest(e, R_11, R_10);
 	if (g->uses_r11)
 		load_guest(e, R_11, R_11);
-	emit_copy(e, g, -1, 0, g->uses_r10 && !both);
+	emit_copy(e, g, NULL, g->uses_r10 && !both);
 	if (unlikely(t->bt->config->sabotage && t->bt->config->sabotage == g->op.mnemonic))
 		emit_rm(e, OP_LEA, 1, R_AX, R_AX, 1);
 	if (g->op.mnemonic == ZYDIS_MNEMONIC_FNINIT) { /* clears FIP and FDP: see fpu_hide_pointers() */
@@ -230,11 +230,21 @@ static void emit_plain(struct translation *t)
 	flags_after(t, g);
 }
 
+static bool names_high_byte(const struct guest_insn *g)
+{
+	for (unsigned i = 0; i < g->insn.z.operand_count; i++)
+		if (g->insn.op[i].type == ZYDIS_OPERAND_TYPE_REGISTER && g->insn.op[i].reg.value >= ZYDIS_REGISTER_AH &&
+		    g->insn.op[i].reg.value <= ZYDIS_REGISTER_BH)
+			return true;
+	return false;
+}
+
 /* AH..BH cannot be named beside R10: a low register lends its place for the address. */
-static void emit_high_byte(struct translation *t, const struct guest_insn *g, int32_t disp)
+static void emit_high_byte(struct translation *t, const struct guest_insn *g, const struct host_operand *m)
 {
 	static const uint8_t lenders[] = {R_SI, R_DI, R_BX, R_DX};
 	struct emitter *e = &t->draft.e;
+	struct host_operand low = {.index = NO_INDEX};
 	uint16_t named = g->gpr_written;
 	unsigned r = R_SI;
 
@@ -247,9 +257,10 @@ static void emit_high_byte(struct translation *t, const struct guest_insn *g, in
 			r = lenders[i];
 			break;
 		}
+	low.base = (uint8_t)r;
 	emit_mov(e, R_11, r);
-	emit_mov(e, r, R_10);
-	emit_copy(e, g, (int)r, disp, false);
+	emit_rop(e, OP_LEA, 1, r, m);
+	emit_copy(e, g, &low, false);
 	emit_mov(e, r, R_11);
 }
 
@@ -257,10 +268,11 @@ static void emit_with_memory(struct translation *t)
 {
 	struct guest_insn *g = &t->insn[t->i];
 	struct emitter *e = &t->draft.e;
-	int32_t disp = emit_access(t);
+	struct host_operand m = emit_access(t);
 
 	/* Not what is locked: in the bounce buffer it would be atomic to nobody. */
-	if (operand_stands_alone(t) && !cpu_op_is_locked(&g->op) && !(g->op.flags & OP_MASKED && g->op.flags & OP_WRITE) && disp == 0 && emit_at(e) < BIT(15))
+	if (operand_stands_alone(t) && !cpu_op_is_locked(&g->op) && !(g->op.flags & OP_MASKED && g->op.flags & OP_WRITE) &&
+	    (t->draft.operand_r10[t->i] != R10_HOST || m.disp == 0) && emit_at(e) < BIT(15))
 		t->draft.operand_off[t->i] = (uint16_t)(emit_at(e) | (g->changes_flags ? BIT(15) : 0));
 	flags_before(t, g);
 	note_flags(t);
@@ -268,10 +280,10 @@ static void emit_with_memory(struct translation *t)
 		load_guest(e, R_11, R_10);
 	if (g->uses_r11)
 		load_guest(e, R_11, R_11);
-	if (g->op.op_size == 1 && g->op.flags & OP_HIGH_REG && g->insn.op[0].size + g->insn.op[1].size == 16)
-		emit_high_byte(t, g, disp);
+	if (names_high_byte(g))
+		emit_high_byte(t, g, &m);
 	else
-		emit_copy(e, g, R_10, disp, g->uses_r10);
+		emit_copy(e, g, &m, g->uses_r10);
 	if (g->writes_r10)
 		store_guest(e, R_11, R_10);
 	if (g->writes_r11)
@@ -310,15 +322,14 @@ static void emit_lea_insn(struct translation *t)
 		store_guest(e, R_11, op->reg);
 }
 
-/* mov [R10 + disp], what a PUSH stores */
-static void emit_push_value(struct translation *t, const struct guest_insn *g, int32_t disp)
+/* mov [m], what a PUSH stores */
+static void emit_push_value(struct translation *t, const struct guest_insn *g, const struct host_operand *m)
 {
 	struct emitter *e = &t->draft.e;
 	unsigned r = g->op.rm;
 
 	if (g->op.opcode == 0x68 || g->op.opcode == 0x6a) {
-		emit_rex_op(e, 0xc7, 1, 0, 0, R_10);
-		emit_mem(e, 0, R_10, disp);
+		emit_rop(e, 0xc7, 1, 0, m);
 		emit32(e, (uint32_t)g->op.imm);
 		return;
 	}
@@ -326,17 +337,17 @@ static void emit_push_value(struct translation *t, const struct guest_insn *g, i
 		load_guest(e, R_11, r);
 		r = R_11;
 	}
-	emit_rm(e, OP_MOV_MR, 1, r, R_10, disp);
+	emit_rop(e, OP_MOV_MR, 1, r, m);
 }
 
 static void emit_push(struct translation *t)
 {
 	struct guest_insn *g = &t->insn[t->i];
 	struct emitter *e = &t->draft.e;
-	int32_t disp = emit_access(t);
+	struct host_operand m = emit_access(t);
 
 	note_flags(t);
-	emit_push_value(t, g, disp);
+	emit_push_value(t, g, &m);
 	emit_rm(e, OP_LEA, 1, R_SP, R_SP, -8);
 }
 
@@ -344,15 +355,15 @@ static void emit_pop(struct translation *t)
 {
 	struct guest_insn *g = &t->insn[t->i];
 	struct emitter *e = &t->draft.e;
-	int32_t disp = emit_access(t);
+	struct host_operand m = emit_access(t);
 	unsigned r = g->op.rm;
 
 	note_flags(t);
 	if (r == R_10 || r == R_11) {
-		emit_rm(e, OP_MOV_RM, 1, R_11, R_10, disp);
+		emit_rop(e, OP_MOV_RM, 1, R_11, &m);
 		store_guest(e, R_11, r);
 	} else {
-		emit_rm(e, OP_MOV_RM, 1, r, R_10, disp);
+		emit_rop(e, OP_MOV_RM, 1, r, &m);
 	}
 	if (r != R_SP)
 		emit_rm(e, OP_LEA, 1, R_SP, R_SP, 8);
@@ -361,11 +372,11 @@ static void emit_pop(struct translation *t)
 static void emit_leave(struct translation *t)
 {
 	struct emitter *e = &t->draft.e;
-	int32_t disp = emit_access(t);
+	struct host_operand m = emit_access(t);
 
 	note_flags(t);
 	emit_rm(e, OP_LEA, 1, R_SP, R_BP, 8);
-	emit_rm(e, OP_MOV_RM, 1, R_BP, R_10, disp);
+	emit_rop(e, OP_MOV_RM, 1, R_BP, &m);
 	t->holds = 0;
 }
 

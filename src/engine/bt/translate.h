@@ -49,18 +49,18 @@ struct guest_insn {
 enum flag_place { FLAGS_HOST, FLAGS_BOTH, FLAGS_MEMORY };
 
 /*
- * Accesses with one key, near each other: the first probes for all of them. While others use R10 the host address waits
- * in bt.group_host, if it is wanted again.
+ * Accesses with one key, near each other: the first probes for all of them. While others use R10 the first's R10 waits
+ * in bt.group_r10, if it is wanted again.
  */
 struct group {
 	struct access access; /* its first; write: any of them */
 	int64_t lo, hi;       /* displacements covered */
 	uint8_t last;         /* instruction with the last access */
 	bool several;         /* more than the first's own range and kind */
-	bool kept;            /* in bt.group_host */
+	bool kept;            /* in bt.group_r10 */
 	bool probed;          /* by now */
 	bool alone;           /* bt.site_alone */
-	int64_t base;         /* displacement of the page offset 0 of the host address, once probed */
+	int64_t base;         /* once probed, for PROBE_HOST: displacement of the host address that R10 is */
 };
 
 /* A lookup in the jump table. Whoever wants its miss has LOOKUP_FIELD | index for the field of a jump: field_of(). */
@@ -125,28 +125,30 @@ void plan_groups(struct translation *t);
 bool keeps_r10(const struct guest_insn *g);
 
 /*
- * probe.c. emit_access(): makes R10 + the result the host address of the current instruction's access, by a probe unless
- * its group has been probed. emit_single(): the same, R10 + 0, for another operand, described by an access without
- * group. emit_stack_probe(): for 8 bytes at RSP + disp. All save wanted flags first and destroy the host's.
+ * probe.c. emit_access(): the operand that is the current instruction's access in host memory, with R10 as its base or its
+ * index, by a probe unless its group has been probed. emit_single(): makes R10 the host address of another operand, described
+ * by an access without group. emit_stack_probe(): the same for 8 bytes at RSP + disp. All save wanted flags first and destroy the host's.
  * emit_slow_sites(): what the probes' failures go to, out of line. emit_lea(): lea dst, [base + index << scale + disp].
  */
-int32_t emit_access(struct translation *t);
+struct host_operand emit_access(struct translation *t);
 void emit_single(struct translation *t, const struct access *a);
 /* Whether nothing but the current instruction uses the host address that emit_access() has made. */
 bool operand_stands_alone(const struct translation *t);
 void emit_stack_probe(struct translation *t, int32_t disp, bool write, bool keep_r11);
 void emit_slow_sites(struct translation *t);
 void emit_linear(struct translation *t, const struct access *a, int64_t at);
-void emit_probe(struct translation *t, unsigned size, bool write, bool second, bool group);
+/* What a probe makes of the linear address in R10: the host address, or its distance from the linear one. */
+enum probe_result { PROBE_HOST, PROBE_DELTA };
+void emit_probe(struct translation *t, unsigned size, bool write, bool second, bool group, enum probe_result result);
 void emit_lea(struct emitter *e, unsigned w, unsigned dst, unsigned base, unsigned index, unsigned scale, int32_t disp);
 unsigned address_register(struct emitter *e, unsigned r);
 
 /* analyse.c: decodes and classifies up to the block's end, and works out flag liveness and register versions. */
 void analyse(struct translation *t);
 
-/* copy.c: the instruction itself, with memory operand [base + disp] (base: R10 or one of the low eight; -1: none)
- * and guest R10 taken for host R11 when r10_to_r11. */
-void emit_copy(struct emitter *e, const struct guest_insn *g, int base, int32_t disp, bool r10_to_r11);
+/* copy.c: the instruction itself, with m for its memory operand (NULL: none), and guest R10 taken for host R11 when
+ * r10_to_r11. */
+void emit_copy(struct emitter *e, const struct guest_insn *g, const struct host_operand *m, bool r10_to_r11);
 
 /*
  * translate.c: for the files that emit. Flags: where the guest's are is t->flags; clobber_flags() before anything that
