@@ -294,22 +294,67 @@ static bool stores(const struct guest_insn *g)
 	return g->access.used ? g->access.write : g->kind == KIND_PUSH_MEM || g->kind == KIND_LIGHT;
 }
 
-static void take_liveness(struct translation *t)
+/* The instruction of this block that a jump leads to; t->n: somewhere else. */
+static unsigned target_in_block(const struct translation *t, const struct guest_insn *g)
+{
+	unsigned i = t->n;
+
+	if (g->kind != KIND_JCC && g->kind != KIND_LOOP && g->kind != KIND_JMP)
+		return t->n;
+	while (i-- > 0)
+		if (t->insn[i].off == branch_target(g))
+			return i;
+	return t->n;
+}
+
+/* What is wanted of the flags after g, given what is wanted before the next instruction and at g's target. */
+static uint8_t live_after(const struct translation *t, const struct guest_insn *g, uint8_t next, const uint8_t *before)
+{
+	unsigned target = before ? target_in_block(t, g) : t->n;
+
+	/* After a store into this block what comes next may be something else, that reads them. */
+	if (t->writable && stores(g))
+		return F_ALL;
+	if (target < t->n)
+		return before[target] | (g->kind == KIND_JMP ? 0 : next);
+	return ends_block(g) || g->kind == KIND_JCC || g->kind == KIND_LOOP ? F_ALL : next;
+}
+
+/* One pass from the end. before: what is wanted before each instruction, where jumps within the block find it, or NULL. */
+static bool pass_liveness(struct translation *t, uint8_t *before)
 {
 	uint8_t live = F_ALL;
+	bool changed = false;
 
 	for (unsigned i = t->n; i-- > 0;) {
 		struct guest_insn *g = &t->insn[i];
 
-		/* After a store into this block what comes next may be something else, that reads them. */
-		if (ends_block(g) || g->kind == KIND_JCC || g->kind == KIND_LOOP || (t->writable && stores(g)))
-			live = F_ALL;
-		g->live = live;
-		live = (uint8_t)((live & ~g->writes) | g->reads);
+		g->live = live_after(t, g, live, before);
+		live = (uint8_t)((g->live & ~g->writes) | g->reads);
 		/* What C code does, and what may leave the flags as they were, sees them all. */
 		if (g->kind == KIND_INTERP || (g->kind == KIND_LIGHT && !g->flags_unseen) || (g->changes_flags && may_leave_flags(g)))
 			live = F_ALL;
+		if (before) {
+			changed |= before[i] != live;
+			before[i] = live;
+		}
 	}
+	return changed;
+}
+
+/*
+ * Elsewhere nothing is known of what code does with the flags. Of a loop that is this block it is: the least solution, from
+ * nothing wanted upwards. Not where every instruction is looked at.
+ */
+static void take_liveness(struct translation *t)
+{
+	uint8_t before[MAX_INSNS] = {0};
+
+	if (t->mode & MODE_SINGLE || t->bt->verify)
+		pass_liveness(t, NULL);
+	else
+		while (pass_liveness(t, before))
+			;
 }
 
 /* false: its bytes go on in the next page. */

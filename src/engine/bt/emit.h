@@ -213,6 +213,17 @@ static inline void emit_alu_g32(struct emitter *e, unsigned ext, unsigned w, siz
 	emit32(e, (uint32_t)imm);
 }
 
+/* test byte gs:[disp], imm */
+static inline void emit_test_g8(struct emitter *e, size_t disp, uint8_t imm)
+{
+	emit8(e, 0x65);
+	emit8(e, 0xf6);
+	emit_modrm(e, 0, 0, 4);
+	emit8(e, 0x25);
+	emit32(e, (uint32_t)disp);
+	emit8(e, imm);
+}
+
 /* mov qword gs:[disp], sign-extended imm */
 static inline void emit_mov_gi(struct emitter *e, unsigned w, size_t disp, int32_t imm)
 {

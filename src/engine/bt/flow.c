@@ -282,12 +282,32 @@ static void side_exit(struct translation *t, uint32_t field, int64_t target)
 	d->far[d->n_far++].flags = t->flags;
 }
 
+/* A condition that is one flag, or CF or ZF, can be looked up where the flags are in memory: which byte, and bits. */
+static bool condition_in_memory(unsigned cc, size_t *at, uint8_t *bits)
+{
+	static const uint8_t mask[] = {1, FLAG_CF, FLAG_ZF, FLAG_CF | FLAG_ZF, FLAG_SF, FLAG_PF};
+
+	if (cc / 2 >= ARRAY_SIZE(mask))
+		return false;
+	*bits = mask[cc / 2];
+	*at = G(status) + (cc / 2 == CC_O / 2 ? 0 : 1);
+	return true;
+}
+
 void emit_jcc_insn(struct translation *t)
 {
 	struct guest_insn *g = &t->insn[t->i];
+	unsigned cc = g->op.opcode & 0xf;
+	uint8_t bits;
+	size_t at;
 
-	flags_to_host(t);
-	side_exit(t, emit_jcc(&t->draft.e, g->op.opcode & 0xf), branch_target(g));
+	if (t->flags == FLAGS_MEMORY && condition_in_memory(cc, &at, &bits)) {
+		emit_test_g8(&t->draft.e, at, bits);
+		cc = cc & 1 ? CC_E : CC_NE;
+	} else {
+		flags_to_host(t);
+	}
+	side_exit(t, emit_jcc(&t->draft.e, cc), branch_target(g));
 }
 
 /* JRCXZ and LOOP: kept as they are, around a jump that reaches farther. */

@@ -32,16 +32,6 @@ static inline void emit_test_ri(struct emitter *e, unsigned reg, uint32_t imm) /
 	emit32(e, imm);
 }
 
-static inline void emit_test_g8(struct emitter *e, size_t disp, uint8_t imm)
-{
-	emit8(e, 0x65);
-	emit8(e, 0xf6);
-	emit_modrm(e, 0, 0, 4);
-	emit8(e, 0x25);
-	emit32(e, (uint32_t)disp);
-	emit8(e, imm);
-}
-
 /* mov word gs:[disp], reg */
 static inline void emit_store16_g(struct emitter *e, unsigned reg, size_t disp)
 {
