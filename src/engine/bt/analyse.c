@@ -110,6 +110,15 @@ static void take_registers(struct guest_insn *g)
 	}
 }
 
+/* A gather or a scatter: its operands are as many as its elements, and its index is no general register. */
+static bool has_vsib(const struct guest_insn *g)
+{
+	for (unsigned i = 0; i < g->insn.z.operand_count; i++)
+		if (g->insn.op[i].type == ZYDIS_OPERAND_TYPE_MEMORY && g->insn.op[i].mem.type == ZYDIS_MEMOP_TYPE_VSIB)
+			return true;
+	return false;
+}
+
 static bool fpu_usable(unsigned need, uint32_t mode)
 {
 	switch (need) {
@@ -152,7 +161,7 @@ static enum kind native_kind(const struct guest_insn *g, uint32_t mode)
 {
 	const struct cpu_op *op = &g->op;
 
-	if (!fpu_usable(op->fpu, mode) || insn_has_hidden_memory(&g->insn) || left_to_interpreter(g))
+	if (!fpu_usable(op->fpu, mode) || insn_has_hidden_memory(&g->insn) || has_vsib(g) || left_to_interpreter(g))
 		return KIND_INTERP;
 	if (op->mnemonic == ZYDIS_MNEMONIC_LEA)
 		return op->base == EA_RIP && op->addr_size != 8 ? KIND_INTERP : KIND_LEA;
@@ -258,9 +267,7 @@ static enum kind classify(struct translation *t, struct guest_insn *g)
 	switch (info->bt) {
 	case INSN_VECTOR_MEM:
 		/* Of masked operands the probe asks for all; what it refuses is looked at element by element. */
-		if (!(g->op.flags & OP_MASKED))
-			return KIND_INTERP;
-		return native_kind(g, t->mode);
+		return g->op.flags & OP_MASKED ? native_kind(g, t->mode) : KIND_INTERP;
 	case INSN_NATIVE:
 		return native_kind(g, t->mode);
 	case INSN_CONTROL:
