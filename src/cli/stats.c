@@ -126,6 +126,9 @@ void stats_print(const struct stats *s, const struct vm_stats *v, FILE *out)
 		title = false;
 		print_counter(out, &v->engine[i]);
 	}
+	fputs("paravirtual interface\n", out);
+	for (unsigned i = 0; i < v->n_pv; i++)
+		print_counter(out, &v->pv[i]);
 }
 
 static void add_host(cJSON *j, const struct stats *s, const struct vm_stats *v)
@@ -156,7 +159,7 @@ cJSON *stats_json(const struct stats *s, const struct vm_stats *v)
 	struct stretch part[STRETCHES];
 	uint64_t total;
 	unsigned n = divide_time(v, part, &total);
-	cJSON *j = cJSON_CreateObject(), *times, *engine;
+	cJSON *j = cJSON_CreateObject(), *times, *engine, *pv;
 
 	add_host(j, s, v);
 	times = cJSON_AddObjectToObject(j, "time");
@@ -167,6 +170,9 @@ cJSON *stats_json(const struct stats *s, const struct vm_stats *v)
 		if (!is_time(&v->engine[i]))
 			cJSON_AddNumberToObject(engine, v->engine[i].name,
 						(double)v->engine[i].value);
+	pv = cJSON_AddObjectToObject(j, "pv");
+	for (unsigned i = 0; i < v->n_pv; i++)
+		cJSON_AddNumberToObject(pv, v->pv[i].name, (double)v->pv[i].value);
 	return j;
 }
 

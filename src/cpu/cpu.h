@@ -56,7 +56,8 @@ struct kvm_vcpu {
 	uint64_t steal_seen;   /* of held_ns and run_delay(): what the guest has been told, ns */
 	uint64_t steal_tsc;    /* when that was looked at; host TSC */
 	_Atomic bool kicked;   /* any thread sets it: the next HLT ends at once */
-	uint64_t flushes, eois, kicks, yields, ipis; /* done by paravirtual means */
+	/* For cpu_kvm_counters(). */
+	uint64_t stolen_ns, flushes, eois, kicks, yields, ipis;
 };
 
 struct engine_ops;

@@ -187,3 +187,19 @@ int64_t cpu_kvm_hypercall(struct vcpu *v, uint64_t number, const uint64_t arg[4]
 		return -KVM_ENOSYS;
 	}
 }
+
+unsigned cpu_kvm_counters(const struct vcpu *v, struct engine_counter *out, unsigned max)
+{
+	const struct engine_counter all[] = {
+		{"stolen_ns", "stolen time, as told", "ns", v->kvm.stolen_ns},
+		{"flushes", "TLB flushes left to a vCPU", "", v->kvm.flushes},
+		{"ipis", "interrupts sent by hypercall", "", v->kvm.ipis},
+		{"eois", "interrupts ended in memory", "", v->kvm.eois},
+		{"kicks", "kicks out of HLT", "", v->kvm.kicks},
+		{"yields", "yields", "", v->kvm.yields},
+	};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(all) && i < max; i++)
+		out[i] = all[i];
+	return ARRAY_SIZE(all);
+}

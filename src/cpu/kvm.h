@@ -12,7 +12,7 @@
 #ifndef RINGER_CPU_KVM_H
 #define RINGER_CPU_KVM_H
 
-#include "cpu/cpu.h"
+#include "cpu/engine.h"
 #include "kvm_para.h"
 
 /* RESET# and INIT: nothing is registered. */
@@ -55,6 +55,9 @@ static inline bool cpu_kvm_take_kick(struct vcpu *v)
  */
 bool cpu_kvm_eoi_offer(struct vcpu *v);
 bool cpu_kvm_eoi_withdraw(struct vcpu *v);
+
+/* Figures about v: at most max of them; returns how many there are. Any thread: they may be a little old. */
+unsigned cpu_kvm_counters(const struct vcpu *v, struct engine_counter *out, unsigned max);
 
 /* MSR_KVM_STEAL_TIME was written. */
 void cpu_kvm_steal_begin(struct vcpu *v);

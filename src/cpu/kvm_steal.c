@@ -37,6 +37,7 @@ static void add_steal(struct vcpu *v, struct kvm_steal_time *st, uint64_t gpa, u
 	atomic_store(steal, *steal + ns);
 	atomic_store(version, n + 1);
 	guest_mem_wrote(v->mem, GPA(gpa), sizeof(*st));
+	v->kvm.stolen_ns += ns;
 }
 
 static void update(struct vcpu *v, struct kvm_steal_time *st, uint64_t gpa)

@@ -1,9 +1,22 @@
 /* stats.c - figures about a machine, summed over its vCPUs. */
 #include <string.h>
 
+#include "cpu/kvm.h"
 #include "vm/internal.h"
 
-/* Adds the counters of v by name to those of the vCPUs before it, which have the same in the same order. */
+/* Adds the n counters of one vCPU to those of the vCPUs before it, which have the same in the same order. */
+static void add_counters(struct engine_counter *sum, unsigned *n_sum, const struct engine_counter *c, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++) {
+		if (i < *n_sum) {
+			sum[i].value += c[i].value;
+		} else {
+			sum[i] = c[i];
+			*n_sum = i + 1;
+		}
+	}
+}
+
 static void add_engine_counters(struct vm_stats *s, const struct vcpu *v)
 {
 	struct engine_counter c[VM_ENGINE_COUNTERS];
@@ -11,15 +24,15 @@ static void add_engine_counters(struct vm_stats *s, const struct vcpu *v)
 
 	if (v->engine && v->engine->counters)
 		n = v->engine->counters(v, c, ARRAY_SIZE(c));
-	n = (unsigned)min_u64(n, ARRAY_SIZE(c));
-	for (unsigned i = 0; i < n; i++) {
-		if (i < s->n_engine) {
-			s->engine[i].value += c[i].value;
-		} else {
-			s->engine[i] = c[i];
-			s->n_engine = i + 1;
-		}
-	}
+	add_counters(s->engine, &s->n_engine, c, (unsigned)min_u64(n, ARRAY_SIZE(c)));
+}
+
+static void add_pv_counters(struct vm_stats *s, const struct vcpu *v)
+{
+	struct engine_counter c[VM_PV_COUNTERS];
+	unsigned n = cpu_kvm_counters(v, c, ARRAY_SIZE(c));
+
+	add_counters(s->pv, &s->n_pv, c, (unsigned)min_u64(n, ARRAY_SIZE(c)));
 }
 
 void vm_stats(const struct vm *vm, struct vm_stats *s)
@@ -39,5 +52,6 @@ void vm_stats(const struct vm *vm, struct vm_stats *s)
 		for (unsigned e = 0; e < ARRAY_SIZE(v->exceptions); e++)
 			s->exceptions += v->exceptions[e];
 		add_engine_counters(s, v);
+		add_pv_counters(s, v);
 	}
 }

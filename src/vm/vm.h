@@ -75,6 +75,7 @@ struct vm_result {
  * of the engine's.
  */
 #define VM_ENGINE_COUNTERS 64
+#define VM_PV_COUNTERS 16
 struct vm_stats {
 	uint64_t insns, exceptions, interrupts;
 	uint64_t engine_cycles; /* in the engine's run() */
@@ -83,6 +84,8 @@ struct vm_stats {
 	unsigned resets;
 	unsigned n_engine; /* the engine's own counters */
 	struct engine_counter engine[VM_ENGINE_COUNTERS];
+	unsigned n_pv; /* of the paravirtual interface */
+	struct engine_counter pv[VM_PV_COUNTERS];
 };
 
 struct vm;

@@ -15,12 +15,14 @@ import boot
 import control
 import life
 import observe
+import paravirt
 import smp
 import stress
 import terminal
 from guest import Failure, Guest
 
-CASES = {**boot.CASES, **control.CASES, **life.CASES, **observe.CASES, **terminal.CASES, **badfile.CASES, **stress.CASES, **smp.CASES}
+CASES = {**boot.CASES, **control.CASES, **life.CASES, **observe.CASES, **terminal.CASES, **badfile.CASES, **stress.CASES, **smp.CASES,
+         **paravirt.CASES}
 
 
 class Bench:
