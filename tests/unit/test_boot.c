@@ -459,7 +459,7 @@ static void test_multiboot_elf(void **state)
 	struct boot_request req = {.kernel = {i->data, i->len, "/x/image", NULL},
 				   .cmdline = "a b",
 				   .ram = RAM,
-				   .initrd = {(const uint8_t *)"module", 6, "/y/mod"}};
+				   .initrd = {(const uint8_t *)"module", 6, "/y/mod", NULL}};
 	const struct boot_piece *info, *mod;
 	struct boot_plan p;
 	struct err err;
@@ -601,7 +601,7 @@ static void test_initrd(void **state)
 	struct image *i = elf64_new();
 	uint8_t *big = calloc(1, MIB(48));
 	struct boot_request req = {.kernel = {i->data, i->len, "image", NULL}, .ram = RAM,
-				   .initrd = {big, 5000, "initrd.img"}};
+				   .initrd = {big, 5000, "initrd.img", NULL}};
 	const struct boot_piece *r;
 	struct boot_plan p;
 	struct err err;
