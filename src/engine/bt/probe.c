@@ -21,6 +21,10 @@ void emit_lea(struct emitter *e, unsigned w, unsigned dst, unsigned base, unsign
 		emit_mov_ri(e, dst, w ? (uint64_t)(int64_t)disp : (uint32_t)disp);
 		return;
 	}
+	if (!has_index && !disp) {
+		emit_rr(e, OP_MOV_RM, w, dst, base);
+		return;
+	}
 	if (!has_index) {
 		emit_rm(e, OP_LEA, w, dst, base, disp);
 		return;
