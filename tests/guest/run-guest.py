@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Run flat test guests on an engine and judge them by what they print.
 
-	run-guest.py [--engine NAME] [--lenient] RINGER GUEST...
+	run-guest.py [--engine NAME] [--cpus N] [--lenient] RINGER GUEST...
 	run-guest.py --qemu GUEST...                 (a second opinion, not an oracle)
 
 A guest passes if its last line is `N passed, 0 failed` and it ended the machine by writing 0 to the
@@ -21,10 +21,10 @@ RINGER = ['--debug-exit', '--debugcon', 'stdio', '--serial', 'null', '-m', '64M'
 def command(opts, guest):
 	if opts.qemu:
 		cpu = 'max,vendor=AuthenticAMD,family=25,model=1' if opts.engine in (None, 'tcg') else 'host'
-		return QEMU + ['-accel', opts.engine or 'tcg', '-cpu', opts.cpu or cpu, '-kernel', guest]
+		return QEMU + ['-accel', opts.engine or 'tcg', '-smp', str(opts.cpus), '-cpu', opts.cpu or cpu, '-kernel', guest]
 	engine = ['--engine', opts.engine] if opts.engine else []
 	cpu = ['--cpu', opts.cpu] if opts.cpu else []
-	return [opts.ringer, 'run', '--kernel', guest] + RINGER + engine + cpu
+	return [opts.ringer, 'run', '--kernel', guest, '--cpus', str(opts.cpus)] + RINGER + engine + cpu
 
 
 def judge(opts, guest):
@@ -52,6 +52,7 @@ def main():
 	p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 	p.add_argument('--engine', help='engine of Ringer, or accelerator of QEMU')
 	p.add_argument('--cpu', help='CPU model')
+	p.add_argument('--cpus', type=int, default=1, help='processors of the machine')
 	p.add_argument('--qemu', action='store_true', help='run on qemu-system-x86_64')
 	p.add_argument('--lenient', action='store_true', help='allow skipped checks')
 	p.add_argument('--timeout', type=float, default=100)

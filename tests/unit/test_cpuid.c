@@ -385,13 +385,47 @@ static void host_facts(void **state)
 	assert_in_range(host_tsc_hz(), hz - hz / 100, hz + hz / 100);
 }
 
+/* Whatever the number, the leaves that tell it agree, and every APIC ID has room below the package's number. */
+static void topology_of_any_size(void **state)
+{
+	struct cpu_model m;
+
+	assert_true(model(&m, "x86-64-v2"));
+	for (uint32_t n = 1; n <= 64; n++) {
+		struct cpuid_state s = running;
+		struct cpuid_regs r;
+		uint32_t bits;
+
+		s.cpu_count = n;
+		s.apic_id = n - 1;
+		r = cpuid_execute(&m, &s, 0xb, 1);
+		bits = r.eax;
+		assert_int_equal(r.ebx, n);
+		assert_int_equal(r.edx, n - 1);
+		assert_true(n <= 1u << bits && (n == 1 || n > 1u << (bits - 1)));
+		assert_int_equal(cpuid_execute(&m, &s, 0xb, 2).ebx, 0); /* no further level */
+		r = cpuid_execute(&m, &s, 0x80000008, 0);
+		assert_int_equal(r.ecx & 0xff, n - 1);
+		assert_int_equal(r.ecx >> 12 & 0xf, bits);
+		r = cpuid_execute(&m, &s, 1, 0);
+		assert_int_equal(r.ebx >> 24, n - 1);
+		assert_int_equal(r.ebx >> 16 & 0xff, n);
+		assert_int_equal(r.edx >> 28 & 1, n > 1);
+		assert_int_equal(cpuid_execute(&m, &s, 0x80000001, 0).ecx >> 1 & 1, n > 1);
+		assert_int_equal(cpuid_execute(&m, &s, 0x8000001e, 0).eax, n - 1);
+		for (uint32_t c = 0; c < 4; c++)
+			assert_int_equal((cpuid_execute(&m, &s, 0x8000001d, c).eax >> 14 & 0xfff) + 1,
+					 c == 3 ? n : 1);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(identity), cmocka_unit_test(hypervisor_leaves),
 		cmocka_unit_test(never_and_native), cmocka_unit_test(feature_table),
 		cmocka_unit_test(cheap_mitigations), cmocka_unit_test(levels), cmocka_unit_test(choices),
-		cmocka_unit_test(state_shows), cmocka_unit_test(topology), cmocka_unit_test(xsave_area),
+		cmocka_unit_test(state_shows), cmocka_unit_test(topology), cmocka_unit_test(topology_of_any_size), cmocka_unit_test(xsave_area),
 		cmocka_unit_test(every_leaf_answers), cmocka_unit_test(instructions_follow),
 		cmocka_unit_test(host_facts),
 	};
