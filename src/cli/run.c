@@ -65,6 +65,10 @@ int run_check(const struct cli_call *call, struct err *err)
 			       "run: --max-cpus %llu contradicts --cpus %llu: at most so many "
 			       "processors, and already more",
 			       (unsigned long long)o->max_cpus, (unsigned long long)o->cpus);
+	if (o->bt.verify && (o->cpus > 1 || o->max_cpus > 1))
+		return err_set(err, EINVAL,
+			       "run: --verify contradicts more than one processor: each block is "
+			       "executed twice, and others would see both");
 	if (o->json && o->serial.kind == CHR_SPEC_STDIO)
 		return err_set(err, EINVAL,
 			       "run: --json contradicts --serial stdio: the result goes to "

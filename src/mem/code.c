@@ -258,6 +258,11 @@ static void no_writer_at_all(struct code_user *u)
 				no_writer(u, &m->region[i].code[p]);
 }
 
+void code_user_retire(struct code_user *u)
+{
+	no_writer_at_all(u);
+}
+
 static void read_note(struct code_user *u, uint64_t note, uint64_t lines)
 {
 	uint64_t page = align_down(note, GUEST_PAGE_SIZE);

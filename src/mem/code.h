@@ -113,6 +113,11 @@ void code_user_mark(struct code_user *u, gpa_t gpa, uint64_t len);
 void code_user_mark_again(struct code_user *u, gpa_t gpa, uint64_t len);
 /* Reads the notes. On the user's thread, at a safe point, also before it runs again after a time in which it did not. */
 void code_user_catch_up(struct code_user *u);
+/*
+ * It will not run for long: nobody need wait for it to follow. While no user of this memory runs. Its notes wait; it catches up
+ * when it enters again.
+ */
+void code_user_retire(struct code_user *u);
 /* A serializing instruction is being executed. true: code_user_catch_up() is wanted before the next. */
 static inline bool code_user_serialize(struct code_user *u)
 {

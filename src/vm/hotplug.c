@@ -35,6 +35,14 @@ void vm_cpu_ejected(void *ctx, unsigned cpu)
 	vm_post(vm, EVENT_EJECT);
 }
 
+/* Others must not wait for it to follow their writes to code. */
+static void retire(struct vm *vm, uint64_t gone)
+{
+	for (unsigned i = 0; i < vm->n_vcpus; i++)
+		if (gone >> i & 1)
+			code_user_retire(&vm->vcpu[i]->mmu.code);
+}
+
 static void let_go(struct vm *vm, uint64_t ejected)
 {
 	uint64_t unasked = ejected & ~vm->leaving;
@@ -47,6 +55,7 @@ static void let_go(struct vm *vm, uint64_t ejected)
 		vm_reset_vcpu(vm, i);
 		board_reset_cpu(vm->board, i);
 	}
+	retire(vm, ejected);
 	if (unasked)
 		vm->want_cpus = (unsigned)min_u64(vm->want_cpus, count(vm->present));
 }
@@ -113,10 +122,13 @@ void vm_settle_cpus(struct vm *vm, uint32_t events)
 /* A reset takes what was asked for: the guest has nothing running on the others any more. */
 void vm_reset_cpus(struct vm *vm)
 {
+	uint64_t before = vm->present;
+
 	vm->present &= ~atomic_exchange(&vm->ejected, 0);
 	while (count(vm->present) > vm->want_cpus)
 		vm->present &= ~BIT(highest(vm->present));
 	vm->leaving = 0;
+	retire(vm, before & ~vm->present);
 }
 
 int vm_set_cpus(struct vm *vm, unsigned n, struct err *err)

@@ -17,12 +17,13 @@ import life
 import observe
 import paravirt
 import smp
+import smp_stress
 import stress
 import terminal
 from guest import Failure, Guest
 
 CASES = {**boot.CASES, **control.CASES, **life.CASES, **observe.CASES, **terminal.CASES, **badfile.CASES, **stress.CASES, **smp.CASES,
-         **paravirt.CASES}
+         **smp_stress.CASES, **paravirt.CASES}
 
 
 class Bench:
@@ -47,11 +48,11 @@ class Bench:
         self.last = Guest([*self.command, *args], **options)
         return self.last
 
-    def linux(self, *args, kernel="vmlinux", append="", **options):
+    def linux(self, *args, kernel="vmlinux", append="", initrd=None, **options):
         append = f"console=ttyS0 {append}".strip()
         if self.engine and "--engine" not in args:
             args = ("--engine", self.engine, *args)
-        return self.start("run", "--kernel", self.image(kernel), "--initrd", self.image("initrd"),
+        return self.start("run", "--kernel", self.image(kernel), "--initrd", initrd or self.image("initrd"),
                           "--append", append, *args, **options)
 
 

@@ -96,6 +96,8 @@ static void bad_lines_are_refused(void **state)
 		{"run|--kernel|k|--cpus|2x", "no number"},
 		{"run|--kernel|k|--cpus=", "no number"},
 		{"run|--kernel|k|--cpus|4|--max-cpus|3", "at most so many"},
+		{"run|--kernel|k|--cpus|2|--verify", "more than one processor"},
+		{"run|--kernel|k|--max-cpus|2|--verify", "more than one processor"},
 		{"run|--kernel|k|--nice|20", "between 0 and 19"},
 		{"run|--kernel|k|--pin|", "no list of processors"},
 		{"run|--kernel|k|--pin|0,", "no list of processors"},

@@ -275,6 +275,26 @@ static void test_many_pages(void **state)
 	assert_false(code_user_serialize(&u->mmu->code));
 }
 
+/* One that will not run for long. */
+static void test_retired(void **state)
+{
+	struct world *w = *state;
+	struct user *u = &w->u[0], *other = &w->u[1];
+
+	fill_write_entry(other);
+	code_user_mark(&u->mmu->code, GPA(PAGE), 1);
+	assert_true(code_user_serialize(&u->mmu->code));
+	u->pokes = 0;
+	code_user_retire(&other->mmu->code);
+	assert_false(has_write_entry(other));
+	assert_int_equal(u->pokes, 1);
+	code_user_catch_up(&u->mmu->code);
+	assert_int_equal(u->wrote, 1);
+	assert_false(code_user_serialize(&u->mmu->code));
+	code_user_catch_up(&other->mmu->code); /* comes back, to an old request */
+	assert_int_equal(other->wrote, 0);
+}
+
 /* A walk that sets A or D in a page of code. */
 static void test_walk_writes_code(void **state)
 {
@@ -330,7 +350,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(test_own_write), T(test_others_write), T(test_more_notes_than_there_is_room_for), T(test_writer_is_asked),
-		T(test_unmarked_again), T(test_many_pages), T(test_walk_writes_code), T(test_sixty_four), T(test_copy),
+		T(test_unmarked_again), T(test_many_pages), T(test_retired), T(test_walk_writes_code), T(test_sixty_four), T(test_copy),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
