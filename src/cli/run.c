@@ -241,6 +241,7 @@ static int make_machine(struct run *r, struct err *err)
 		.cpus = (unsigned)o->cpus,
 		.max_cpus = (unsigned)o->max_cpus,
 		.nice = (unsigned)o->nice,
+		.halt_poll = (unsigned)o->halt_poll,
 		.engine = o->engine,
 		.cpu = o->cpu,
 		.boot = (enum vm_boot)o->boot,

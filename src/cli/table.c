@@ -98,6 +98,10 @@ static const struct cli_option run_options[] = {
 	{"nice", 0, OPT_NUMBER, .value = "N", .def = "0", .min = 0, .max = 19, IN(run, nice),
 	 .help = "Run the guest's processors at a priority so much lower: 0 to 19. What the host "
 		 "does for the machine otherwise, input and output, keeps its own."},
+	{"halt-poll", 0, OPT_NUMBER, .value = "MICROSECONDS", .def = "20", .min = 0, .max = 1000,
+	 IN(run, halt_poll),
+	 .help = "How long a processor that halts may look out for its next interrupt before it "
+		 "sleeps, where that has turned out to help: 0 (never) to 1000."},
 	ENGINE_OPTIONS(run),
 	{"cpu", 0, OPT_NAME, .value = "MODEL", .def = "default", .list = cpu_model_name,
 	 IN(run, cpu), .more = true,

@@ -31,6 +31,8 @@ int vm_check_cpus(struct vm_config *c, struct err *err)
 			       (unsigned)max_u64(c->cpus, c->max_cpus), VM_CPUS_MAX);
 	if (c->max_cpus < c->cpus)
 		return err_set(err, EINVAL, "%u processors, but at most %u", c->cpus, c->max_cpus);
+	if (c->halt_poll > 1000)
+		return err_set(err, EINVAL, "%u us of polling: at most 1000", c->halt_poll);
 	if (c->nice > 19)
 		return err_set(err, EINVAL, "nice %u: at most 19", c->nice);
 	return check_pins(c, err);
@@ -75,6 +77,7 @@ static void connect_vcpu(struct vm *vm, struct vcpu *v)
 	*t = (struct vcpu_thread){
 		.vcpu = v, .should_stop = should_stop, .ended = on_ended, .ctx = vm,
 		.sched = vm->sched, .nice = (int)vm->cfg.nice,
+		.halt_poll.cycles = vm->cfg.halt_poll * (vm->model.tsc_hz / 1000000),
 		.host_cpu = vm->cfg.n_pins ? vm->cfg.pin[v->id % vm->cfg.n_pins] : -1};
 	v->cpu_count = vm->cfg.max_cpus;
 	v->log = &vm->cfg.log;

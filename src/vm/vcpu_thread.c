@@ -89,13 +89,31 @@ void vcpu_thread_yield(struct vcpu *v, uint32_t apic_id)
 		sched_yield();
 }
 
+/* Whether there is no need to sleep. */
+static bool poll_halted(struct vcpu_thread *t, uint32_t seq)
+{
+	uint64_t begin = __rdtsc(), cycles = halt_poll_begin(&t->halt_poll);
+	bool woken = false;
+
+	if (!cycles)
+		return false;
+	while (!woken && __rdtsc() - begin < cycles) {
+		_mm_pause();
+		woken = atomic_load(&t->wake_seq) != seq;
+	}
+	halt_poll_end(&t->halt_poll, woken);
+	return woken;
+}
+
 static void wait_halted(struct vcpu_thread *t, uint32_t seq)
 {
 	account(t, true, true);
-	atomic_store(&t->asleep, true);
-	if (atomic_load(&t->wake_seq) == seq)
-		futex(&t->wake_seq, FUTEX_WAIT_PRIVATE, seq);
-	atomic_store(&t->asleep, false);
+	if (!poll_halted(t, seq)) {
+		atomic_store(&t->asleep, true);
+		if (atomic_load(&t->wake_seq) == seq)
+			futex(&t->wake_seq, FUTEX_WAIT_PRIVATE, seq);
+		atomic_store(&t->asleep, false);
+	}
 	account(t, true, false);
 }
 

@@ -16,6 +16,7 @@
 
 #include "cpu/engine.h"
 #include "host/run_delay.h"
+#include "vm/halt_poll.h"
 #include "vm/vcpu_sched.h"
 
 /* What the thread did with its time, in time-stamp cycles of the host. */
@@ -34,6 +35,7 @@ struct vcpu_thread {
 	struct vcpu_sched *sched; /* NULL: the host's scheduler decides alone */
 	int host_cpu;             /* the only one to run on; -1: any */
 	int nice;                 /* that much less priority than the process has: 0..19 */
+	struct halt_poll halt_poll; /* the thread's, once it runs */
 	_Atomic uint32_t wake_seq;
 	_Atomic bool asleep; /* or about to be */
 	/*

@@ -34,6 +34,11 @@ struct vm_config {
 	uint16_t pin[VM_CPUS_MAX];
 	unsigned n_pins;
 	unsigned nice; /* that much less priority for vCPUs than the process has: 0..19 */
+	/*
+	 * Microseconds that a halted vCPU may look out for an interrupt before its thread sleeps, where that helps (vm/halt_poll.h):
+	 * at most 1000; 0: never.
+	 */
+	unsigned halt_poll;
 	/* What the engine may be told (copied); cache_bytes 0: ENGINE_CACHE_DEFAULT. */
 	struct engine_config engine_config;
 	const char *cpu;     /* model name; NULL: "default" */
