@@ -45,7 +45,7 @@ enum cpu_request {
 	CPU_REQ_STOP = 1 << 4,  /* the machine wants this vCPU out of the engine */
 	CPU_REQ_FLUSH = 1 << 5, /* drop the TLB */
 	CPU_REQ_CODE = 1 << 6,  /* others wrote code, or will cache some: code_user_catch_up() */
-	CPU_REQ_KICK = 1 << 7,  /* kvm.kicked was set: HLT ends */
+	CPU_REQ_KICK = 1 << 7,  /* kvm.kicked or kvm.stood_still was set */
 };
 
 /* The KVM paravirtual interface (cpu/kvm.h). */
@@ -54,8 +54,10 @@ struct kvm_vcpu {
 	uint64_t eoi_offered;  /* where PV EOI's bit was set, with bit 0; 0: nowhere */
 	uint64_t held_ns;      /* kept from running by the monitor itself */
 	uint64_t steal_seen;   /* of held_ns and run_delay(): what the guest has been told, ns */
-	uint64_t steal_tsc;    /* when that was looked at; host TSC */
+	uint64_t looked_tsc;   /* when that was asked last; host TSC */
+	uint64_t ran_ns;       /* and what the thread had run then */
 	_Atomic bool kicked;   /* any thread sets it: the next HLT ends at once */
+	_Atomic bool stood_still; /* any thread sets it: the guest is to be told */
 	/* For cpu_kvm_counters(). */
 	uint64_t stolen_ns, flushes, eois, kicks, yields, ipis;
 };
@@ -133,7 +135,8 @@ struct vcpu {
 	void (*wake)(struct vcpu *v); /* a request was set while the vCPU may be halted; any thread */
 	void *owner;                  /* the machine's own */
 	struct vcpu *(*peer)(struct vcpu *v, uint32_t apic_id); /* that vCPU of the same machine, or NULL; NULL: alone */
-	uint64_t (*run_delay)(struct vcpu *v); /* ns that v's thread, the caller, was ready but did not run; NULL: 0 */
+	/* ns that v's thread, the caller, was ready but did not run; and that it ran. NULL: not known */
+	uint64_t (*run_delay)(struct vcpu *v, uint64_t *ran_ns);
 	void (*yield_to)(struct vcpu *v, uint32_t apic_id); /* lets that vCPU run rather than v, the caller; may be NULL */
 
 	const struct engine_ops *engine;

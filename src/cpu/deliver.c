@@ -432,8 +432,10 @@ bool cpu_take_pending(struct vcpu *v, bool *stop)
 	}
 	if (v->request & CPU_REQ_SIPI)
 		take_sipi(v);
-	if (v->request & CPU_REQ_KICK)
+	if (v->request & CPU_REQ_KICK) {
 		v->request &= ~(uint32_t)CPU_REQ_KICK;
+		cpu_kvm_kicked(v);
+	}
 	if (v->wait_sipi)
 		return true;
 	if (v->halted && cpu_kvm_take_kick(v))

@@ -107,6 +107,12 @@ void cpu_kvm_kick(struct vcpu *v)
 	vcpu_request(v, CPU_REQ_KICK);
 }
 
+void cpu_kvm_stood_still(struct vcpu *v)
+{
+	v->kvm.stood_still = true;
+	vcpu_request(v, CPU_REQ_KICK);
+}
+
 static struct vcpu *peer(struct vcpu *v, uint32_t apic_id)
 {
 	if (v->peer)

@@ -40,9 +40,17 @@ void cpu_kvm_held(struct vcpu *v, uint64_t ns);
 
 /* The machine stood still, and the guest's watchdogs shall forgive it. For every vCPU, before it runs again. */
 void cpu_kvm_clock_stopped(struct vcpu *v);
+/* The same, while it may be running; before it takes another interrupt. Any thread, also in a signal handler. */
+void cpu_kvm_stood_still(struct vcpu *v);
 
 /* Ends the HLT that v is in, or else its next one. Any thread. */
 void cpu_kvm_kick(struct vcpu *v);
+/* What CPU_REQ_KICK stands for, but for the kick itself. */
+static inline void cpu_kvm_kicked(struct vcpu *v)
+{
+	if (atomic_exchange(&v->kvm.stood_still, false))
+		cpu_kvm_clock_stopped(v);
+}
 /* Takes the kick, if there is one. */
 static inline bool cpu_kvm_take_kick(struct vcpu *v)
 {

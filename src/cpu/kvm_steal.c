@@ -13,6 +13,9 @@
 #include "cpu/system.h"
 #include "x86/feature.h"
 
+#define NS_PER_S 1000000000ULL
+#define STOOD_STILL_NS NS_PER_S
+
 static struct kvm_steal_time *record(struct vcpu *v, uint64_t *gpa)
 {
 	*gpa = v->kvm.steal_time & ~(uint64_t)KVM_MSR_ENABLED;
@@ -21,9 +24,10 @@ static struct kvm_steal_time *record(struct vcpu *v, uint64_t *gpa)
 	return cpu_kvm_shared(v, *gpa, sizeof(struct kvm_steal_time), sizeof(struct kvm_steal_time));
 }
 
-static uint64_t delay_ns(struct vcpu *v)
+static uint64_t delay_ns(struct vcpu *v, uint64_t *ran_ns)
 {
-	return v->kvm.held_ns + (v->run_delay ? v->run_delay(v) : 0);
+	*ran_ns = v->kvm.ran_ns;
+	return v->kvm.held_ns + (v->run_delay ? v->run_delay(v, ran_ns) : 0);
 }
 
 static void add_steal(struct vcpu *v, struct kvm_steal_time *st, uint64_t gpa, uint64_t ns)
@@ -40,16 +44,31 @@ static void add_steal(struct vcpu *v, struct kvm_steal_time *st, uint64_t gpa, u
 	v->kvm.stolen_ns += ns;
 }
 
-static void update(struct vcpu *v, struct kvm_steal_time *st, uint64_t gpa)
+/* It had work to do, a second has gone by, and it has not run: the guest must not take that for a hang of its own. */
+static void check_stood_still(struct vcpu *v, uint64_t cycles, uint64_t ran_ns)
 {
-	uint64_t now = __builtin_ia32_rdtsc(), delay;
+	uint64_t hz = v->model->tsc_hz, wall = cycles / hz * NS_PER_S + cycles % hz * NS_PER_S / hz;
 
-	if (now - v->kvm.steal_tsc < v->model->tsc_hz / 1000)
+	if (v->run_delay && wall > ran_ns && wall - ran_ns > STOOD_STILL_NS)
+		cpu_kvm_clock_stopped(v);
+}
+
+/* had_work: the thread has not slept since the last look, or no more than a millisecond. */
+static void look(struct vcpu *v, bool had_work)
+{
+	uint64_t now = __builtin_ia32_rdtsc(), cycles = now - v->kvm.looked_tsc, delay, ran, gpa;
+	struct kvm_steal_time *st;
+
+	if (cycles < v->model->tsc_hz / 1000 || !((v->kvm.steal_time | v->kvm.system_time) & KVM_MSR_ENABLED))
 		return;
-	v->kvm.steal_tsc = now;
 	cpu_fpu_spill(v); /* run_delay() is the machine's */
-	delay = delay_ns(v);
-	if (delay > v->kvm.steal_seen)
+	delay = delay_ns(v, &ran);
+	if (had_work && v->kvm.looked_tsc)
+		check_stood_still(v, cycles, ran - v->kvm.ran_ns);
+	v->kvm.looked_tsc = now;
+	v->kvm.ran_ns = ran;
+	st = record(v, &gpa);
+	if (st && delay > v->kvm.steal_seen)
 		add_steal(v, st, gpa, delay - v->kvm.steal_seen);
 	v->kvm.steal_seen = max_u64(delay, v->kvm.steal_seen);
 }
@@ -60,18 +79,14 @@ void cpu_kvm_steal_begin(struct vcpu *v)
 	if (!(v->kvm.steal_time & KVM_MSR_ENABLED))
 		return;
 	cpu_fpu_spill(v);
-	v->kvm.steal_seen = delay_ns(v);
-	v->kvm.steal_tsc = 0;
+	v->kvm.steal_seen = delay_ns(v, &v->kvm.ran_ns);
+	v->kvm.looked_tsc = __builtin_ia32_rdtsc();
 	cpu_kvm_enter(v);
 }
 
 void cpu_kvm_tick(struct vcpu *v)
 {
-	uint64_t gpa;
-	struct kvm_steal_time *st = record(v, &gpa);
-
-	if (st)
-		update(v, st, gpa);
+	look(v, true);
 }
 
 void cpu_kvm_held(struct vcpu *v, uint64_t ns)
@@ -90,22 +105,25 @@ void cpu_kvm_leave(struct vcpu *v)
 		guest_mem_wrote(v->mem, GPA(gpa), sizeof(*st));
 }
 
-void cpu_kvm_enter(struct vcpu *v)
+/* Takes both bits, and does what was promised. */
+static void run_again(struct vcpu *v, struct kvm_steal_time *st, uint64_t gpa)
 {
-	uint64_t gpa;
-	struct kvm_steal_time *st = record(v, &gpa);
-	_Atomic uint8_t *preempted;
-	uint8_t was;
+	uint8_t was = atomic_exchange((_Atomic uint8_t *)&st->preempted, 0);
 
-	if (!st)
-		return;
-	preempted = (_Atomic uint8_t *)&st->preempted;
-	was = atomic_exchange(preempted, 0);
 	if (was)
 		guest_mem_wrote(v->mem, GPA(gpa), sizeof(*st));
 	if ((was & KVM_STEAL_FLUSH_TLB) && cpu_has(v->model, FEAT_KVM_PV_TLB_FLUSH)) {
 		v->kvm.flushes++;
 		mmu_flush(&v->mmu);
 	}
-	update(v, st, gpa);
+}
+
+void cpu_kvm_enter(struct vcpu *v)
+{
+	uint64_t gpa;
+	struct kvm_steal_time *st = record(v, &gpa);
+
+	if (st)
+		run_again(v, st, gpa);
+	look(v, false);
 }

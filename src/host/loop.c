@@ -62,6 +62,9 @@ struct loop {
 	bool dispatching; /* the loop thread is running callbacks */
 	struct timer_heap timers;
 	uint64_t armed_ns; /* what timer_fd is programmed for, NEVER when it is not */
+	uint64_t seen_ns;  /* when timers were run last: any that was due then is gone */
+	void (*late)(void *ctx);
+	void *late_ctx;
 	struct watch_slot *slots;
 	uint32_t n_slots;
 	uint32_t n_always; /* watches that are always ready and want events */
@@ -210,10 +213,29 @@ void loop_timer_cancel(struct loop_timer *t)
 	t->armed = false;
 }
 
+void loop_on_late(struct loop *loop, void (*fn)(void *ctx), void *ctx)
+{
+	loop_lock(loop);
+	loop->late = fn;
+	loop->late_ctx = ctx;
+	loop_unlock(loop);
+}
+
+/* One armed for the past is late by nobody's fault. */
+static void check_late(struct loop *loop, uint64_t now)
+{
+	const struct loop_timer *t = loop->timers.root;
+
+	if (t && loop->late && t->deadline_ns > loop->seen_ns && t->deadline_ns < now && now - t->deadline_ns >= LOOP_LATE_NS)
+		loop->late(loop->late_ctx);
+	loop->seen_ns = now;
+}
+
 static void run_timers(struct loop *loop)
 {
 	uint64_t now = host_now_ns();
 
+	check_late(loop, now);
 	for (int i = 0; i < max_timers_per_round; i++) {
 		struct loop_timer *t = loop->timers.root;
 
@@ -386,6 +408,7 @@ static void *loop_main(void *arg)
 
 	prctl(PR_SET_TIMERSLACK, 1UL);
 	loop_lock(loop);
+	loop->seen_ns = host_now_ns();
 	while (!loop->stop) {
 		int timeout_ms = loop->n_always ? 0 : -1;
 		int n;

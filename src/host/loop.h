@@ -33,6 +33,13 @@ void loop_unlock(struct loop *loop);
 /* CLOCK_MONOTONIC in nanoseconds. */
 uint64_t host_now_ns(void);
 
+/*
+ * fn is called, like a callback, before timers that are overdue by LOOP_LATE_NS though the thread was waiting for them: the
+ * process stood still, or was kept from running. NULL: nobody is.
+ */
+#define LOOP_LATE_NS 1000000000ULL
+void loop_on_late(struct loop *loop, void (*fn)(void *ctx), void *ctx);
+
 struct loop_timer {
 	struct loop *loop;
 	void (*fn)(void *ctx);

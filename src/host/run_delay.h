@@ -18,11 +18,14 @@ struct run_delay {
 
 /* Of the calling thread, which is the one that reads and closes too. Cannot fail: there is always the other way. */
 void run_delay_open(struct run_delay *r);
-/* ns, of which only differences mean something. idle_ns: that the thread has slept of its own will since open(). */
-uint64_t run_delay_ns(struct run_delay *r, uint64_t idle_ns);
+/*
+ * ns, of which only differences mean something: what the thread was kept waiting, and (*used_ns) what it ran. idle_ns: that
+ * it has slept of its own will since open().
+ */
+uint64_t run_delay_ns(struct run_delay *r, uint64_t idle_ns, uint64_t *used_ns);
 void run_delay_close(struct run_delay *r);
 
-/* "run-ns delay-ns slices": the second number; false when the text is no such thing, or the kernel does not count. */
-bool run_delay_parse(const char *text, uint64_t *ns);
+/* "used-ns delay-ns slices"; false when the text is no such thing, or the kernel does not count. */
+bool run_delay_parse(const char *text, uint64_t *used_ns, uint64_t *delay_ns);
 
 #endif

@@ -69,13 +69,13 @@ void vcpu_thread_times(const struct vcpu_thread *t, struct vcpu_times *out)
 		*(waits ? &out->idle : &out->engine) += now - since;
 }
 
-uint64_t vcpu_thread_run_delay(struct vcpu *v)
+uint64_t vcpu_thread_run_delay(struct vcpu *v, uint64_t *ran_ns)
 {
 	struct vcpu_thread *t = v->owner;
 	uint64_t idle = t->idle_cycles - t->idle_before;
 
 	idle = (uint64_t)((unsigned __int128)idle * 1000000000 / v->model->tsc_hz);
-	return t->delay_before_ns + run_delay_ns(&t->delay, idle + v->kvm.held_ns - t->held_before);
+	return t->delay_before_ns + run_delay_ns(&t->delay, idle + v->kvm.held_ns - t->held_before, ran_ns);
 }
 
 /* Without a policy, the host's scheduler is not told whom: what it runs instead is up to it. */
@@ -144,6 +144,7 @@ static void set_nice(int more)
 static void *thread_main(void *arg)
 {
 	struct vcpu_thread *t = arg;
+	uint64_t ran;
 
 	set_nice(t->nice);
 	run_delay_open(&t->delay);
@@ -162,7 +163,7 @@ static void *thread_main(void *arg)
 		break;
 	}
 	account(t, false, false);
-	t->delay_before_ns = vcpu_thread_run_delay(t->vcpu);
+	t->delay_before_ns = vcpu_thread_run_delay(t->vcpu, &ran);
 	run_delay_close(&t->delay);
 	return NULL;
 }

@@ -55,7 +55,7 @@ struct vcpu_thread {
 /* Any thread, also in a signal handler: the vcpu's wake callback. */
 void vcpu_thread_wake(struct vcpu *v);
 /* The vcpu's run_delay and yield_to callbacks; on its thread. */
-uint64_t vcpu_thread_run_delay(struct vcpu *v);
+uint64_t vcpu_thread_run_delay(struct vcpu *v, uint64_t *ran_ns);
 void vcpu_thread_yield(struct vcpu *v, uint32_t apic_id);
 int vcpu_thread_start(struct vcpu_thread *t, struct err *err) must_check;
 /* Up to now. Any thread. */

@@ -41,6 +41,15 @@ void vm_post(struct vm *vm, enum vm_event event)
 	sem_post(&vm->posted);
 }
 
+/* The process was stopped, or its host: the guest is to know before its timers' interrupts tell it. */
+static void on_late(void *ctx)
+{
+	struct vm *vm = ctx;
+
+	for (unsigned i = 0; i < vm->n_vcpus; i++)
+		cpu_kvm_stood_still(vm->vcpu[i]);
+}
+
 static void on_power_off(void *ctx)
 {
 	vm_post(ctx, EVENT_POWER_OFF);
@@ -224,6 +233,7 @@ int vm_new(struct vm **out, struct vm_config *config, struct loop *loop, struct 
 	log_info(&vm->cfg.log, "%s: %s, engine %s, %u CPUs %s, %llu MiB", config->kernel,
 		 vm->plan.protocol, vm->engine->name, vm->n_vcpus, vm->model.name,
 		 (unsigned long long)config->ram >> 20);
+	loop_on_late(loop, on_late, vm);
 	*out = vm;
 	return 0;
 }
@@ -403,6 +413,7 @@ void vm_free(struct vm *vm)
 {
 	if (!vm)
 		return;
+	loop_on_late(vm->loop, NULL, NULL);
 	vm_fini_engines(vm);
 	board_free(vm->board, free_vcpus, vm);
 	free_boot(vm);

@@ -1,6 +1,7 @@
 """The KVM paravirtual interface, as the stock kernel finds and uses it."""
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -37,10 +38,13 @@ def check_clock(guest):
     check(abs(after - now) < 3600, f"the guest's wall clock is {after}, the host's {now:.0f}")
 
 
-def load(guest, cpus):
+def load(guest, cpus, rounds):
     """Processes that fork, exec, map and unmap on every processor: IPIs, TLB flushes, contended locks."""
-    script = "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do ls -lR /sys/kernel >/dev/null; done"
+    script = f"for i in $(seq {rounds}); do ls -lR /sys/kernel >/dev/null; done"
     guest.run(" & ".join(f"({script})" for _ in range(2 * cpus)) + " & wait")
+    # Memory that other processors have seen, and that are idle now, changes hands.
+    guest.run(f"for i in $(seq 100); do taskset -p $(printf %x $((1 << i % {cpus}))) $$ >/dev/null; true | true; done")
+    guest.run(f"taskset -p {(1 << cpus) - 1:x} $$ >/dev/null")
 
 
 def figure(guest, name):
@@ -56,7 +60,7 @@ def smp(*args, cpus, features="", present=(), absent=(), counted=(), not_counted
         with bench.linux("-m", "512M", "--cpus", str(cpus), "--stats", *cpu, *args, terminal=False) as guest:
             guest.shell()
             check_lines(guest, present, absent)
-            load(guest, cpus)
+            load(guest, cpus, 1 if bench.engine == "interp" else 12)
             if not absent:
                 check_clock(guest)
             check_dmesg(guest, LATE)
@@ -132,6 +136,26 @@ def steal(bench):
         check(figure(guest, "stolen time, as told") > 0, "nothing was stolen, as the statistics say")
 
 
+def stopped(bench):
+    """SIGSTOP for longer than the guest's watchdog waits: it says nothing, and the wall clock has gone on."""
+    with bench.linux("-m", "256M", terminal=False) as guest:
+        guest.shell()
+        guest.run("echo 1 >/proc/sys/kernel/watchdog_thresh")  # a soft lock-up is 2 s
+        guest.run("(while :; do :; done) & true")
+        before = int(guest.run("date +%s"))
+        for _ in range(2):
+            guest.signal(signal.SIGSTOP)
+            time.sleep(6)
+            guest.signal(signal.SIGCONT)
+            guest.run("sleep 2")
+        after = int(guest.run("date +%s"))
+        check(after - before >= 14, f"16 seconds are {after - before} in the guest")
+        log = guest.run("dmesg")
+        check("soft lockup" not in log and "stall" not in log, "the guest takes the stop for a hang")
+        guest.send("poweroff\n")
+        guest.ends_with(0)
+
+
 COUNTED = ["TLB flushes left to a vCPU", "interrupts sent by hypercall", "interrupts ended in memory", "kicks out of HLT"]
 CASES = {
     "paravirt": smp(cpus=4, present=LINES + SMP_LINES, counted=COUNTED),
@@ -140,4 +164,5 @@ CASES = {
                         absent=["KVM setup pv remote TLB flush", "setup PV IPIs"],
                         not_counted=[*COUNTED, "yields", "stolen time, as told"]),
     "steal-time": steal,
+    "stopped-process": stopped,
 }

@@ -28,6 +28,7 @@ struct machine {
 	struct vcpu *v[CPUS];
 	uint64_t delay;      /* what run_delay() says */
 	unsigned delays;     /* how often it was asked */
+	uint64_t ran;
 	unsigned yields;
 	uint32_t yielded_to;
 	uint8_t during_yield; /* `preempted` as others see it then */
@@ -45,9 +46,11 @@ static struct vcpu *peer(struct vcpu *v, uint32_t id)
 	return id < CPUS ? m->v[id] : NULL;
 }
 
-static uint64_t run_delay(struct vcpu *v)
+static uint64_t run_delay(struct vcpu *v, uint64_t *ran_ns)
 {
 	struct machine *m = v->owner;
+
+	*ran_ns = m->ran;
 
 	m->delays++;
 	return m->delay;
@@ -202,6 +205,7 @@ static void stopped_flag(void **state)
 	struct vcpu *v = m->v[0];
 	struct kvm_clock *p = guest_ptr(m->mem, GPA(PAGE), sizeof(*p));
 	uint32_t version;
+	bool stop;
 
 	cpu_kvm_clock_stopped(v); /* nothing is registered */
 	assert_int_equal(p->flags, 0);
@@ -216,11 +220,19 @@ static void stopped_flag(void **state)
 	p->flags &= (uint8_t)~KVM_CLOCK_GUEST_STOPPED;
 	assert_int_equal(cpu_msr_write(v, MSR_TSC, 2), 0);
 	assert_int_equal(p->flags, KVM_CLOCK_TSC_STABLE);
+	/* Asked for by another thread: done on the vCPU's own, which sleeps on. */
+	v->halted = true;
+	cpu_kvm_stood_still(v);
+	assert_int_equal(p->flags, KVM_CLOCK_TSC_STABLE);
+	assert_true(cpu_take_pending(v, &stop));
+	assert_true(v->halted);
+	assert_int_equal(p->flags, KVM_CLOCK_TSC_STABLE | KVM_CLOCK_GUEST_STOPPED);
+	assert_int_equal(v->request, 0);
 }
 
 static void due(struct vcpu *v)
 {
-	v->kvm.steal_tsc = 0;
+	v->kvm.looked_tsc = 0;
 }
 
 static void steal_counts(void **state)
@@ -256,8 +268,7 @@ static void steal_counts(void **state)
 	assert_int_equal(st->steal, 2100);
 	/* Not looked at more often than once a millisecond. */
 	m->delay = 7000;
-	v->kvm.steal_tsc = __builtin_ia32_rdtsc() + m->model.tsc_hz; /* just now, however slow this test is */
-	v->kvm.steal_tsc -= m->model.tsc_hz;
+	v->kvm.looked_tsc = __builtin_ia32_rdtsc();
 	asked = m->delays;
 	for (unsigned i = 0; i < 100; i++)
 		cpu_kvm_tick(v);
@@ -270,6 +281,35 @@ static void steal_counts(void **state)
 	cpu_kvm_enter(v);
 	for (unsigned i = 0; i < sizeof(*st); i++)
 		assert_int_equal(((uint8_t *)st)[i], 0);
+}
+
+/* A vCPU that had work and did not run for a second: whether it ran, or slept, makes the difference. */
+static void stood_still(void **state)
+{
+	struct machine *m = *state;
+	struct vcpu *v = m->v[0];
+	struct kvm_clock *p = guest_ptr(m->mem, GPA(PAGE), sizeof(*p));
+	const uint64_t second = 1000000000, two_seconds = 2 * m->model.tsc_hz;
+
+	assert_int_equal(cpu_msr_write(v, MSR_KVM_SYSTEM_TIME_NEW, PAGE | 1), 0);
+	m->ran = 5 * second;
+	cpu_kvm_enter(v);
+	v->kvm.looked_tsc = __builtin_ia32_rdtsc() - two_seconds;
+	m->ran += 2 * second; /* it ran, with interrupts off perhaps */
+	cpu_kvm_tick(v);
+	assert_int_equal(p->flags, KVM_CLOCK_TSC_STABLE);
+	v->kvm.looked_tsc = __builtin_ia32_rdtsc() - two_seconds;
+	cpu_kvm_enter(v); /* it slept */
+	assert_int_equal(p->flags, KVM_CLOCK_TSC_STABLE);
+	v->kvm.looked_tsc = __builtin_ia32_rdtsc() - two_seconds;
+	m->ran += second / 100;
+	cpu_kvm_tick(v);
+	assert_int_equal(p->flags, KVM_CLOCK_TSC_STABLE | KVM_CLOCK_GUEST_STOPPED);
+	/* Another thread runs it from now on, and has run less. */
+	p->flags = KVM_CLOCK_TSC_STABLE;
+	m->ran = 0;
+	cpu_kvm_enter(v);
+	assert_int_equal(p->flags, KVM_CLOCK_TSC_STABLE);
 }
 
 static void preempted_and_flush(void **state)
@@ -515,7 +555,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(clock_page), TEST(clocks_agree), TEST(wall_clock), TEST(stopped_flag), TEST(steal_counts),
-		TEST(preempted_and_flush), TEST(eoi_bit), TEST(kick), TEST(yields), TEST(ipis), TEST(clock_pairing),
+		TEST(stood_still), TEST(preempted_and_flush), TEST(eoi_bit), TEST(kick), TEST(yields), TEST(ipis), TEST(clock_pairing),
 		TEST(refused_calls), TEST(hostile_addresses), TEST(init_forgets), cmocka_unit_test(left_out),
 	};
 

@@ -140,6 +140,35 @@ static void test_timer_order(void **state)
 	assert_true(host_now_ns() >= now + 50000000);
 }
 
+/* Overdue by a second: that is said first. What was armed for the past is not overdue. */
+static void test_late(void **state)
+{
+	struct world *w = *state;
+	struct note timer = { w, 1, true }, late = { w, 2, false };
+	uint64_t due;
+
+	loop_timer_init(&w->t[0], w->loop, note, &timer);
+	loop_on_late(w->loop, note, &late);
+	assert_int_equal(loop_start(w->loop, NULL), 0);
+	loop_lock(w->loop);
+	loop_timer_set(&w->t[0], 1);
+	loop_unlock(w->loop);
+	wait_done(w);
+	assert_int_equal(w->n, 1);
+	/* As if the thread were stopped: it cannot go on without the lock. */
+	loop_lock(w->loop);
+	due = host_now_ns() + 1000000;
+	loop_timer_set(&w->t[0], due);
+	while (host_now_ns() < due + LOOP_LATE_NS)
+		usleep(10000);
+	loop_unlock(w->loop);
+	wait_done(w);
+	loop_stop(w->loop);
+	assert_int_equal(w->n, 3);
+	assert_int_equal(w->order[1], 2);
+	assert_int_equal(w->order[2], 1);
+}
+
 static void test_timer_from_other_thread(void **state)
 {
 	struct world *w = *state;
@@ -432,6 +461,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_heap),
+		LOOP_TEST(test_late),
 		LOOP_TEST(test_timer_order),
 		LOOP_TEST(test_timer_from_other_thread),
 		LOOP_TEST(test_callbacks_change_timers),

@@ -17,14 +17,15 @@
 static void parse(void **state)
 {
 	static const char *const bad[] = {"", "x", "12", "12 ", "12 x 3\n", "0 0 0\n", "0 50759 1\n", "12,5 3 1\n"};
-	uint64_t ns = 0;
+	uint64_t used = 0, ns = 0;
 
-	assert_true(run_delay_parse("123 456 7\n", &ns));
+	assert_true(run_delay_parse("123 456 7\n", &used, &ns));
 	assert_int_equal(ns, 456);
-	assert_true(run_delay_parse("123 0 7\n", &ns));
+	assert_int_equal(used, 123);
+	assert_true(run_delay_parse("123 0 7\n", &used, &ns));
 	assert_int_equal(ns, 0);
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
-		if (run_delay_parse(bad[i], &ns))
+		if (run_delay_parse(bad[i], &used, &ns))
 			fail_msg("\"%s\" is taken", bad[i]);
 }
 
@@ -68,7 +69,7 @@ static int64_t missed(uint64_t began, uint64_t used)
 static void shared(bool counted)
 {
 	struct run_delay r;
-	uint64_t start, got, used, began;
+	uint64_t start, got, used, began, ran, ran_before;
 	pthread_t t;
 
 	if (pin_to_one())
@@ -81,16 +82,17 @@ static void shared(bool counted)
 		skip();
 	began = now(CLOCK_MONOTONIC);
 	used = now(CLOCK_THREAD_CPUTIME_ID);
-	start = run_delay_ns(&r, 0);
+	start = run_delay_ns(&r, 0, &ran_before);
 	assert_int_equal(pthread_create(&t, NULL, compete, NULL), 0);
 	/* Until enough of it has passed without us; a clock that stands still must not hang the test. */
 	while (missed(began, used) < (int64_t)SECOND / 5 && now(CLOCK_MONOTONIC) - began < 60 * SECOND)
 		;
-	got = run_delay_ns(&r, 0) - start;
+	got = run_delay_ns(&r, 0, &ran) - start;
 	done = true;
 	pthread_join(t, NULL);
 	run_delay_close(&r);
 	assert_true(got >= SECOND / 10);
+	assert_true(ran > ran_before);
 	assert_true(got <= now(CLOCK_MONOTONIC) - began);
 }
 
@@ -108,18 +110,18 @@ static void delay_inferred(void **state)
 static void sleep_is_none(void **state)
 {
 	struct run_delay r = {.fd = -1};
-	uint64_t before, after, slept;
+	uint64_t before, after, slept, ran;
 
 	run_delay_open(&r);
 	run_delay_close(&r);
-	before = run_delay_ns(&r, 0);
+	before = run_delay_ns(&r, 0, &ran);
 	slept = now(CLOCK_MONOTONIC);
 	usleep(100000);
 	slept = now(CLOCK_MONOTONIC) - slept;
-	after = run_delay_ns(&r, slept);
+	after = run_delay_ns(&r, slept, &ran);
 	assert_true(after >= before);
 	assert_true(after - before < slept);
-	assert_int_equal(run_delay_ns(&r, 3600 * SECOND), after);
+	assert_int_equal(run_delay_ns(&r, 3600 * SECOND, &ran), after);
 }
 
 int main(void)
