@@ -81,7 +81,9 @@ struct engine_options {
 struct run_options {
 	const char *kernel, *initrd, *append, *engine, *cpu;
 	const char *name; /* NULL: one is made up */
-	uint64_t memory, cpus, max_cpus, nice, halt_poll;
+	uint64_t memory, cpus, max_cpus, nice, halt_poll, sched_slots, sched_slice;
+	unsigned sched;      /* position in sched_policies */
+	const char *cpu_cap; /* "150%"; NULL: none */
 	const char *pin; /* a list of host CPUs; NULL: any */
 	struct chr_spec serial, debugcon;
 	unsigned boot;         /* enum vm_boot */

@@ -8,6 +8,7 @@
 #include "cli/run.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -47,9 +48,27 @@ static bool same_file(const struct chr_spec *a, const struct chr_spec *b)
 	return a->kind == CHR_SPEC_FILE && b->kind == CHR_SPEC_FILE && !strcmp(a->path, b->path);
 }
 
+/* "150%" or "150"; 0: none given. */
+static int parse_cap(const char *text, unsigned *percent, struct err *err)
+{
+	unsigned long n;
+	char *end;
+
+	*percent = 0;
+	if (!text)
+		return 0;
+	n = *text >= '0' && *text <= '9' ? strtoul(text, &end, 10) : 0;
+	if (!n || n > VM_CPUS_MAX * 100 || strcmp(end, *end == '%' ? "%" : ""))
+		return err_set(err, EINVAL, "run: --cpu-cap: '%.32s' is no share of processors; write it like 50%% or "
+			       "150%%, up to %d%%", text, VM_CPUS_MAX * 100);
+	*percent = (unsigned)n;
+	return 0;
+}
+
 int run_check(const struct cli_call *call, struct err *err)
 {
 	const struct run_options *o = &call->o.run;
+	unsigned percent;
 
 	if (o->name && place_check_name(o->name, err)) {
 		err_prefix(err, "run: --name");
@@ -77,7 +96,7 @@ int run_check(const struct cli_call *call, struct err *err)
 		return err_set(err, EINVAL,
 			       "run: --json contradicts --debugcon stdio: the result goes "
 			       "to standard output; use --debugcon file:PATH");
-	return 0;
+	return parse_cap(o->cpu_cap, &percent, err);
 }
 
 int run_status(const struct vm_result *r)
@@ -242,6 +261,9 @@ static int make_machine(struct run *r, struct err *err)
 		.max_cpus = (unsigned)o->max_cpus,
 		.nice = (unsigned)o->nice,
 		.halt_poll = (unsigned)o->halt_poll,
+		.sched = sched_policies[o->sched]->name,
+		.sched_slots = (unsigned)o->sched_slots,
+		.sched_slice_ns = o->sched_slice * 1000,
 		.engine = o->engine,
 		.cpu = o->cpu,
 		.boot = (enum vm_boot)o->boot,
@@ -255,6 +277,8 @@ static int make_machine(struct run *r, struct err *err)
 	const struct engine_ops *engine;
 	int rc = engine_options_check(r->call, o->engine, &engine, err);
 
+	if (!rc)
+		rc = parse_cap(o->cpu_cap, &config.cpu_cap, err);
 	engine_options_fill(&o->bt, &config.engine_config);
 	config.engine_config.report = difference_report;
 	if (!rc && o->pin)

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "cli/terminal.h"
+#include "control/report.h"
 #include "host/loop.h"
 #include "x86/feature.h"
 
@@ -17,7 +18,7 @@ struct stretch {
 	uint64_t cycles;
 };
 
-#define STRETCHES (VM_ENGINE_COUNTERS + 3)
+#define STRETCHES (VM_ENGINE_COUNTERS + 4)
 
 static bool is_time(const struct engine_counter *c)
 {
@@ -44,7 +45,8 @@ static unsigned divide_time(const struct vm_stats *v, struct stretch *out, uint6
 				  v->engine_cycles - min_u64(claimed, v->engine_cycles)};
 	out[n++] = (struct stretch){"devices", "devices", v->device_cycles};
 	out[n++] = (struct stretch){"idle", "idle", v->idle_cycles};
-	*total = v->engine_cycles + v->idle_cycles;
+	out[n++] = (struct stretch){"held", "waiting for a slot", v->held_cycles};
+	*total = v->engine_cycles + v->idle_cycles + v->held_cycles;
 	return n;
 }
 
@@ -105,6 +107,49 @@ static void print_host(const struct stats *s, const struct vm_stats *v, FILE *ou
 	fprintf(out, "  %-28s %u\n", "guest resets", v->resets);
 }
 
+static void print_sched_row(const char *name, const struct sched_counters *c, FILE *out)
+{
+	fprintf(out, "  %-8s %10llu %10.3f %11llu %11llu %8llu %8llu\n", name, (unsigned long long)c->slices,
+		(double)c->wait_ns / 1e9, (unsigned long long)c->preemptions, (unsigned long long)c->safe,
+		(unsigned long long)c->forced, (unsigned long long)c->yields);
+}
+
+static void print_sched(const struct vm_sched_stats *s, FILE *out)
+{
+	char name[16];
+
+	if (!s->n_vcpus)
+		return;
+	fprintf(out, "scheduling: %s", s->policy);
+	if (s->slots)
+		fprintf(out, ", %u at a time", s->slots);
+	if (s->cap_percent)
+		fprintf(out, ", at most %u %%: stopped in %llu periods", s->cap_percent,
+			(unsigned long long)s->exhaustions);
+	fprintf(out, "\n  %-8s %10s %10s %11s %11s %8s %8s\n", "", "slices", "waited, s", "preemptions", "when safe",
+		"forced", "yields");
+	for (unsigned i = 0; i < s->n_vcpus; i++) {
+		snprintf(name, sizeof(name), "vCPU %u", i);
+		print_sched_row(name, &s->vcpu[i], out);
+	}
+	print_sched_row("all", &s->total, out);
+}
+
+static cJSON *sched_json(const struct vm_sched_stats *s)
+{
+	cJSON *j = cJSON_CreateObject(), *vcpus, *one;
+
+	cJSON_AddStringToObject(j, "policy", s->policy);
+	report_sched(j, s);
+	vcpus = cJSON_AddArrayToObject(j, "vcpus");
+	for (unsigned i = 0; i < s->n_vcpus; i++) {
+		one = cJSON_CreateObject();
+		report_sched_counters(one, &s->vcpu[i]);
+		cJSON_AddItemToArray(vcpus, one);
+	}
+	return j;
+}
+
 void stats_print(const struct stats *s, const struct vm_stats *v, FILE *out)
 {
 	struct stretch part[STRETCHES];
@@ -118,6 +163,7 @@ void stats_print(const struct stats *s, const struct vm_stats *v, FILE *out)
 	for (unsigned i = 0; i < n; i++)
 		fprintf(out, "  %-28s %.3f s, %.1f %%\n", part[i].text, tsc_seconds(part[i].cycles),
 			total ? 100.0 * (double)part[i].cycles / (double)total : 0.0);
+	print_sched(&v->sched, out);
 	for (unsigned i = 0; i < v->n_engine; i++) {
 		if (is_time(&v->engine[i]))
 			continue;
@@ -165,6 +211,7 @@ cJSON *stats_json(const struct stats *s, const struct vm_stats *v)
 	times = cJSON_AddObjectToObject(j, "time");
 	for (unsigned i = 0; i < n; i++)
 		cJSON_AddNumberToObject(times, part[i].name, tsc_seconds(part[i].cycles));
+	cJSON_AddItemToObject(j, "scheduling", sched_json(&v->sched));
 	engine = cJSON_AddObjectToObject(j, "engine");
 	for (unsigned i = 0; i < v->n_engine; i++)
 		if (!is_time(&v->engine[i]))

@@ -5,6 +5,7 @@
 
 #include "cli/console.h"
 #include "cli/engine_options.h"
+#include "vm/sched_core.h"
 #include "vm/vm.h"
 #include "x86/cpuid.h"
 #include "x86/insn.h"
@@ -35,6 +36,12 @@ static const char *class_names(unsigned i, const char **text)
 {
 	*text = NULL;
 	return i <= INSN_BEHAVIOUR_SENSITIVE ? insn_class_name((enum insn_class)i) : NULL;
+}
+
+static const char *policy_names(unsigned i, const char **text)
+{
+	*text = sched_policies[i] ? sched_policies[i]->text : NULL;
+	return sched_policies[i] ? sched_policies[i]->name : NULL; /* callers stop at the first NULL */
 }
 
 static const char *run_statuses(unsigned i, const char **text)
@@ -102,6 +109,17 @@ static const struct cli_option run_options[] = {
 	 IN(run, halt_poll),
 	 .help = "How long a processor that halts may look out for its next interrupt before it "
 		 "sleeps, where that has turned out to help: 0 (never) to 1000."},
+	{"sched", 0, OPT_CHOICE, .value = "POLICY", .def = "fair", .list = policy_names, IN(run, sched),
+	 .help = "Which of the guest's processors run when it has more than the host. All but fair let so many run "
+		 "at a time as the machine has host CPUs, and change them every few milliseconds."},
+	{"sched-slots", 0, OPT_NUMBER, .value = "N", .min = 1, .max = VM_CPUS_MAX, IN(run, sched_slots),
+	 .help = "How many run at a time under a policy other than fair. Default: the host CPUs of --pin, or all."},
+	{"sched-slice", 0, OPT_NUMBER, .value = "MICROSECONDS", .def = "4000", .min = 100, .max = 1000000,
+	 IN(run, sched_slice),
+	 .help = "How long one runs while others wait, under a policy other than fair."},
+	{"cpu-cap", 0, OPT_TEXT, .value = "PERCENT", IN(run, cpu_cap),
+	 .help = "Processor time that the guest's processors together may use, in each tenth of a second: 50% is half "
+		 "of a host CPU, 150% one and a half. Waiting in HLT is free."},
 	ENGINE_OPTIONS(run),
 	{"cpu", 0, OPT_NAME, .value = "MODEL", .def = "default", .list = cpu_model_name,
 	 IN(run, cpu), .more = true,

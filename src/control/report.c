@@ -1,8 +1,10 @@
 /* report.c - what a machine says of itself, as JSON. abi/ringer-api.yaml has the schemas. */
+#include <stdio.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "control/internal.h"
+#include "control/report.h"
 
 const char *report_state(enum vm_state state)
 {
@@ -64,6 +66,36 @@ cJSON *report_info(const struct control *c)
 	return j;
 }
 
+void report_sched_counters(cJSON *j, const struct sched_counters *c)
+{
+	cJSON_AddNumberToObject(j, "slices", (double)c->slices);
+	cJSON_AddNumberToObject(j, "wait_ns", (double)c->wait_ns);
+	cJSON_AddNumberToObject(j, "preemptions", (double)c->preemptions);
+	cJSON_AddNumberToObject(j, "safe", (double)c->safe);
+	cJSON_AddNumberToObject(j, "forced", (double)c->forced);
+	cJSON_AddNumberToObject(j, "yields", (double)c->yields);
+}
+
+void report_sched(cJSON *j, const struct vm_sched_stats *s)
+{
+	cJSON_AddNumberToObject(j, "slots", s->slots);
+	cJSON_AddNumberToObject(j, "cap_percent", s->cap_percent);
+	cJSON_AddNumberToObject(j, "cap_exhaustions", (double)s->exhaustions);
+	report_sched_counters(j, &s->total);
+}
+
+/* A group for all, and one for each vCPU: counters are one level deep. */
+static void add_sched(cJSON *j, const struct vm_sched_stats *s)
+{
+	char name[32];
+
+	report_sched(cJSON_AddObjectToObject(j, "scheduling"), s);
+	for (unsigned i = 0; i < s->n_vcpus; i++) {
+		snprintf(name, sizeof(name), "scheduling_vcpu%u", i);
+		report_sched_counters(cJSON_AddObjectToObject(j, name), &s->vcpu[i]);
+	}
+}
+
 cJSON *report_counters(const struct control *c)
 {
 	cJSON *j = cJSON_CreateObject(), *part;
@@ -79,6 +111,9 @@ cJSON *report_counters(const struct control *c)
 	cJSON_AddNumberToObject(part, "engine_cycles", (double)s.engine_cycles);
 	cJSON_AddNumberToObject(part, "idle_cycles", (double)s.idle_cycles);
 	cJSON_AddNumberToObject(part, "device_cycles", (double)s.device_cycles);
+	cJSON_AddNumberToObject(part, "held_cycles", (double)s.held_cycles);
+	if (s.sched.n_vcpus)
+		add_sched(j, &s.sched);
 	part = cJSON_AddObjectToObject(j, "engine");
 	for (unsigned i = 0; i < s.n_engine; i++)
 		cJSON_AddNumberToObject(part, s.engine[i].name, (double)s.engine[i].value);

@@ -9,6 +9,7 @@
 
 #include "cpu/engine.h"
 #include "cpu/kvm.h"
+#include "cpu/ringer.h"
 #include "cpu/system.h"
 
 #define NO_RIP (~0ULL)
@@ -114,6 +115,7 @@ void cpu_init_state(struct vcpu *v)
 	v->dr7 = 0x400;
 	cpu_update_breakpoints(v);
 	cpu_kvm_reset(v);
+	cpu_ringer_reset(v);
 	cpu_state_changed(v);
 }
 

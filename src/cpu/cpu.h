@@ -46,6 +46,7 @@ enum cpu_request {
 	CPU_REQ_FLUSH = 1 << 5, /* drop the TLB */
 	CPU_REQ_CODE = 1 << 6,  /* others wrote code, or will cache some: code_user_catch_up() */
 	CPU_REQ_KICK = 1 << 7,  /* kvm.kicked or kvm.stood_still was set */
+	CPU_REQ_USER = 1 << 8,  /* like STOP, but once the guest is in user mode */
 };
 
 /* The KVM paravirtual interface (cpu/kvm.h). */
@@ -109,6 +110,8 @@ struct vcpu {
 	uint64_t mcg_status, mcg_ctl;
 	uint64_t syscfg, hwcr, de_cfg;
 	struct kvm_vcpu kvm;
+	_Atomic uint64_t lock_word; /* Ringer's paravirtual MSRs (cpu/ringer.h) as written; any thread reads */
+	_Atomic uint32_t lock_mask;
 	int64_t tsc_offset; /* guest TSC = host TSC + this */
 
 	/*

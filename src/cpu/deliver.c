@@ -414,11 +414,12 @@ static bool take_interrupt(struct vcpu *v)
 
 bool cpu_take_pending(struct vcpu *v, bool *stop)
 {
+	uint32_t stops = CPU_REQ_STOP | (v->cpl == 3 ? CPU_REQ_USER : 0);
 	bool shadow = v->rip == v->inhibit_rip;
 
 	*stop = false;
-	if (v->request & CPU_REQ_STOP) {
-		v->request &= ~(uint32_t)CPU_REQ_STOP;
+	if (v->request & stops) {
+		v->request &= ~stops;
 		*stop = true;
 		return true;
 	}

@@ -103,7 +103,7 @@ struct engine_counter {
 
 enum run_exit {
 	RUN_HALT,     /* HLT with nothing pending: wait for a request, then run again */
-	RUN_STOP,     /* CPU_REQ_STOP was seen (and cleared) */
+	RUN_STOP,     /* CPU_REQ_STOP, or CPU_REQ_USER at CPL 3, was seen (and cleared) */
 	RUN_BUDGET,   /* max_insns instructions are done */
 	RUN_SHUTDOWN, /* triple fault: stop_reason says where */
 	RUN_ERROR,    /* the engine cannot go on: stop_reason says why */

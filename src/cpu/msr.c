@@ -5,6 +5,7 @@
 #include <errno.h>
 
 #include "cpu/kvm.h"
+#include "cpu/ringer.h"
 #include "cpu/system.h"
 
 /* Registers that simply hold what was written: with the bits that may be set. */
@@ -180,7 +181,7 @@ int cpu_msr_read(struct vcpu *v, uint32_t msr, uint64_t *val)
 		return 0;
 	default:
 		/* Machine-check banks: MCG_CAP says there are none. */
-		return cpu_kvm_msr_read(v, msr, val) ? -EINVAL : 0;
+		return cpu_kvm_msr_read(v, msr, val) && cpu_ringer_msr_read(v, msr, val) ? -EINVAL : 0;
 	}
 }
 
@@ -228,7 +229,7 @@ int cpu_msr_write(struct vcpu *v, uint32_t msr, uint64_t val)
 	case MSR_PAT:
 		return write_pat(v, val);
 	default:
-		return cpu_kvm_msr_write(v, msr, val) ? -EINVAL : 0;
+		return cpu_kvm_msr_write(v, msr, val) && cpu_ringer_msr_write(v, msr, val) ? -EINVAL : 0;
 	}
 }
 

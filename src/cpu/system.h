@@ -100,7 +100,7 @@ void cpu_task_switch(struct vcpu *v, uint16_t tss_sel, enum task_source source, 
 bool cpu_deliver(struct vcpu *v, const struct cpu_event *event);
 /*
  * Takes what is pending at an instruction boundary, in the order of SDM vol. 3, table 6-2: debug traps, NMI,
- * interrupts; INIT and SIPI too. Returns false for shutdown. *stop is set when CPU_REQ_STOP was seen.
+ * interrupts; INIT and SIPI too. Returns false for shutdown. *stop is set when CPU_REQ_STOP (or _USER) was seen.
  */
 bool cpu_take_pending(struct vcpu *v, bool *stop);
 /* Whether a code breakpoint matches the next instruction: *db gets the DR6 bits. */

@@ -38,6 +38,40 @@ int vm_check_cpus(struct vm_config *c, struct err *err)
 	return check_pins(c, err);
 }
 
+/* How many vCPUs can run at a time. */
+static unsigned host_cpus(const struct vm_config *c)
+{
+	cpu_set_t cpus;
+
+	CPU_ZERO(&cpus);
+	sched_getaffinity(0, sizeof(cpus), &cpus);
+	if (c->n_pins) {
+		CPU_ZERO(&cpus);
+		for (unsigned i = 0; i < c->n_pins; i++)
+			CPU_SET(c->pin[i], &cpus);
+	}
+	return (unsigned)max_u64((unsigned)CPU_COUNT(&cpus), 1);
+}
+
+/* Without a policy and without a cap there is nothing to do. */
+int vm_new_sched(struct vm *vm, struct err *err)
+{
+	struct vm_config *c = &vm->cfg;
+	const struct sched_config config = {
+		.policy = c->sched ? sched_find(c->sched) : sched_policies[0],
+		.slots = c->sched_slots ? c->sched_slots : host_cpus(c),
+		.slice_ns = c->sched_slice_ns,
+		.cap_percent = c->cpu_cap,
+	};
+
+	if (!config.policy)
+		return err_set(err, EINVAL, "no scheduling policy is called '%.32s'", c->sched);
+	c->sched = config.policy->name;
+	if (!config.policy->slots && !config.cap_percent)
+		return 0;
+	return sched_new(&vm->sched, &config, err);
+}
+
 static bool should_stop(void *ctx)
 {
 	struct vm *vm = ctx;
@@ -76,7 +110,7 @@ static void connect_vcpu(struct vm *vm, struct vcpu *v)
 
 	*t = (struct vcpu_thread){
 		.vcpu = v, .should_stop = should_stop, .ended = on_ended, .ctx = vm,
-		.sched = vm->sched, .nice = (int)vm->cfg.nice,
+		.sched = sched_vcpu_sched(vm->sched), .nice = (int)vm->cfg.nice,
 		.halt_poll.cycles = vm->cfg.halt_poll * (vm->model.tsc_hz / 1000000),
 		.host_cpu = vm->cfg.n_pins ? vm->cfg.pin[v->id % vm->cfg.n_pins] : -1};
 	v->cpu_count = vm->cfg.max_cpus;
@@ -164,7 +198,7 @@ void vm_match_vcpus(struct vm *vm)
 
 uint32_t vm_run_vcpus(struct vm *vm, struct err *err)
 {
-	int ret = 0;
+	int ret = vm->sched ? sched_start(vm->sched, err) : 0;
 
 	for (unsigned i = 0; i < vm->n_vcpus && ret == 0; i++)
 		if (vm->present >> i & 1)
@@ -173,6 +207,8 @@ uint32_t vm_run_vcpus(struct vm *vm, struct err *err)
 		vm_post(vm, EVENT_STOP);
 	for (unsigned i = 0; i < vm->n_vcpus; i++)
 		vcpu_thread_join(&vm->thread[i]);
+	if (vm->sched)
+		sched_stop(vm->sched);
 	return ret < 0 ? 0 : atomic_exchange(&vm->events, 0);
 }
 

@@ -37,7 +37,7 @@ struct vm {
 	struct vcpu *vcpu[VM_CPUS_MAX];
 	struct vcpu_thread thread[VM_CPUS_MAX];
 	_Atomic unsigned n_vcpus;
-	struct vcpu_sched *sched; /* the policy; NULL: none. Set before the first vCPU is made */
+	struct sched *sched; /* NULL: the host decides alone. Set before the first vCPU is made */
 	_Atomic uint64_t present; /* bit i: the guest has vCPU i. Written while no vCPU runs */
 	uint64_t leaving;         /* bit i: and was asked to let it go. vm_run()'s thread */
 	_Atomic unsigned want_cpus; /* how many it is to have, as asked last; goes with EVENT_CPUS */
@@ -64,6 +64,7 @@ void vm_tell(struct vm *vm, enum vm_news news, const char *detail);
 
 /* cpus.c. Nothing here is called while vCPU threads run, except as said. */
 int vm_check_cpus(struct vm_config *c, struct err *err) must_check;
+int vm_new_sched(struct vm *vm, struct err *err) must_check;
 int vm_new_vcpus(struct vm *vm, struct err *err) must_check;
 /* vCPU number n_vcpus. */
 int vm_new_vcpu(struct vm *vm, struct err *err) must_check;

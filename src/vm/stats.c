@@ -35,10 +35,34 @@ static void add_pv_counters(struct vm_stats *s, const struct vcpu *v)
 	add_counters(s->pv, &s->n_pv, c, (unsigned)min_u64(n, ARRAY_SIZE(c)));
 }
 
+static void add(struct sched_counters *sum, const struct sched_counters *c)
+{
+	sum->slices += c->slices;
+	sum->wait_ns += c->wait_ns;
+	sum->preemptions += c->preemptions;
+	sum->safe += c->safe;
+	sum->forced += c->forced;
+	sum->yields += c->yields;
+}
+
+static void add_sched(struct vm_sched_stats *s, const struct vm *vm)
+{
+	s->policy = vm->cfg.sched;
+	if (!vm->sched)
+		return;
+	sched_describe(vm->sched, &s->slots, &s->cap_percent, &s->exhaustions);
+	s->n_vcpus = vm->n_vcpus;
+	for (unsigned i = 0; i < s->n_vcpus; i++) {
+		sched_get_counters(vm->sched, i, &s->vcpu[i]);
+		add(&s->total, &s->vcpu[i]);
+	}
+}
+
 void vm_stats(const struct vm *vm, struct vm_stats *s)
 {
 	memset(s, 0, sizeof(*s));
 	s->resets = vm->resets;
+	add_sched(&s->sched, vm);
 	for (unsigned i = 0; i < vm->n_vcpus; i++) {
 		const struct vcpu *v = vm->vcpu[i];
 		struct vcpu_times t;
@@ -46,6 +70,7 @@ void vm_stats(const struct vm *vm, struct vm_stats *s)
 		vcpu_thread_times(&vm->thread[i], &t);
 		s->engine_cycles += t.engine;
 		s->idle_cycles += t.idle;
+		s->held_cycles += t.held;
 		s->device_cycles += v->device_cycles;
 		s->insns += v->insns;
 		s->interrupts += v->interrupts;

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 #include <x86intrin.h>
 
@@ -21,58 +22,77 @@ static void futex(_Atomic uint32_t *word, int op, uint32_t value)
 	errno = saved;
 }
 
+/* Either the count is up before the thread looks at it, or `asleep` is seen here. */
 void vcpu_thread_wake(struct vcpu *v)
 {
 	struct vcpu_thread *t = v->owner;
 
-	/* Either the count is up before the thread looks at it, or `asleep` is seen here. */
+	atomic_fetch_add(&t->wake_seq, 1);
+	if (atomic_load(&t->asleep) && (!atomic_load(&t->parked) || v->request & CPU_REQ_STOP))
+		futex(&t->wake_seq, FUTEX_WAKE_PRIVATE, 1);
+}
+
+void vcpu_thread_unpark(struct vcpu_thread *t)
+{
 	atomic_fetch_add(&t->wake_seq, 1);
 	if (atomic_load(&t->asleep))
 		futex(&t->wake_seq, FUTEX_WAKE_PRIVATE, 1);
 }
 
 /*
- * From now on the thread's time is the engine's, or idle (waits), or (running false) neither. The counter around the
- * change lets readers see all of it or none: they would otherwise count a stretch twice.
+ * What the thread does from now on. The counter around the change lets readers see all of it or none: they would
+ * otherwise count a stretch twice.
  */
-static void account(struct vcpu_thread *t, bool running, bool waits)
+static void account(struct vcpu_thread *t, enum vcpu_doing doing)
 {
 	uint64_t now = __rdtsc(), since = t->since;
-	_Atomic uint64_t *sum = t->waits ? &t->idle_cycles : &t->engine_cycles;
 
 	atomic_fetch_add(&t->times_seq, 1);
-	if (since && now > since)
-		*sum += now - since;
-	t->since = running ? now : 0;
-	t->waits = waits;
+	if (now > since)
+		t->cycles[t->doing] += now - since;
+	t->since = now;
+	t->doing = doing;
 	atomic_fetch_add(&t->times_seq, 1);
 }
 
 void vcpu_thread_times(const struct vcpu_thread *t, struct vcpu_times *out)
 {
-	uint64_t since, now;
+	uint64_t since = 0, now, cycles[ARRAY_SIZE(t->cycles)] = {0};
+	unsigned doing = VCPU_NOTHING;
 	uint32_t seq;
-	bool waits;
 
 	/* Bounded: a torn figure is better than a reader that a busy thread holds up. */
 	for (int i = 0; i < 1000; i++) {
 		seq = t->times_seq;
-		out->engine = t->engine_cycles;
-		out->idle = t->idle_cycles;
+		for (unsigned k = 0; k < ARRAY_SIZE(cycles); k++)
+			cycles[k] = t->cycles[k];
 		since = t->since;
-		waits = t->waits;
+		doing = t->doing;
 		if (!(seq & 1) && seq == t->times_seq)
 			break;
 	}
 	now = __rdtsc();
-	if (since && now > since)
-		*(waits ? &out->idle : &out->engine) += now - since;
+	if (now > since)
+		cycles[doing] += now - since;
+	*out = (struct vcpu_times){cycles[VCPU_ENGINE], cycles[VCPU_IDLE], cycles[VCPU_HELD]};
+}
+
+/* The clock of a thread that has just ended, or does so now, reads as an error: it is counted a little later. */
+uint64_t vcpu_thread_cpu_ns(const struct vcpu_thread *t)
+{
+	uint64_t before = t->cpu_ns_before;
+	clockid_t clock = t->cpu_clock;
+	struct timespec now;
+
+	if (!clock || clock_gettime(clock, &now) < 0)
+		return before;
+	return before + (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
 uint64_t vcpu_thread_run_delay(struct vcpu *v, uint64_t *ran_ns)
 {
 	struct vcpu_thread *t = v->owner;
-	uint64_t idle = t->idle_cycles - t->idle_before;
+	uint64_t idle = t->cycles[VCPU_IDLE] - t->idle_before;
 
 	idle = (uint64_t)((unsigned __int128)idle * 1000000000 / v->model->tsc_hz);
 	return t->delay_before_ns + run_delay_ns(&t->delay, idle + v->kvm.held_ns - t->held_before, ran_ns);
@@ -107,23 +127,37 @@ static bool poll_halted(struct vcpu_thread *t, uint32_t seq)
 
 static void wait_halted(struct vcpu_thread *t, uint32_t seq)
 {
-	account(t, true, true);
+	account(t, VCPU_IDLE);
 	if (!poll_halted(t, seq)) {
 		atomic_store(&t->asleep, true);
 		if (atomic_load(&t->wake_seq) == seq)
 			futex(&t->wake_seq, FUTEX_WAIT_PRIVATE, seq);
 		atomic_store(&t->asleep, false);
 	}
-	account(t, true, false);
+	account(t, VCPU_ENGINE);
 }
 
-static enum run_exit run_engine(struct vcpu_thread *t)
+void vcpu_thread_park(struct vcpu_thread *t, uint32_t seq)
+{
+	account(t, VCPU_HELD);
+	atomic_store(&t->parked, true);
+	atomic_store(&t->asleep, true);
+	if (atomic_load(&t->wake_seq) == seq)
+		futex(&t->wake_seq, FUTEX_WAIT_PRIVATE, seq);
+	atomic_store(&t->asleep, false);
+	atomic_store(&t->parked, false);
+	account(t, VCPU_ENGINE);
+}
+
+/* *seq: to sleep by, if it halts. */
+static enum run_exit run_engine(struct vcpu_thread *t, uint32_t *seq)
 {
 	struct vcpu_sched *s = t->sched;
 	enum run_exit why;
 
 	if (s && s->ops->enter)
 		s->ops->enter(s, t);
+	*seq = atomic_load(&t->wake_seq);
 	cpu_kvm_enter(t->vcpu);
 	why = t->vcpu->engine->run(t->vcpu, 0);
 	cpu_kvm_leave(t->vcpu);
@@ -141,19 +175,38 @@ static void set_nice(int more)
 		setpriority(PRIO_PROCESS, tid, getpriority(PRIO_PROCESS, tid) + more);
 }
 
-static void *thread_main(void *arg)
+static void begin(struct vcpu_thread *t)
 {
-	struct vcpu_thread *t = arg;
-	uint64_t ran;
+	clockid_t clock;
 
 	set_nice(t->nice);
 	run_delay_open(&t->delay);
-	t->idle_before = t->idle_cycles;
+	t->idle_before = t->cycles[VCPU_IDLE];
 	t->held_before = t->vcpu->kvm.held_ns;
-	account(t, true, false);
+	if (pthread_getcpuclockid(pthread_self(), &clock) == 0)
+		t->cpu_clock = clock;
+	account(t, VCPU_ENGINE);
+}
+
+static void end(struct vcpu_thread *t)
+{
+	uint64_t ran;
+
+	account(t, VCPU_NOTHING);
+	t->delay_before_ns = vcpu_thread_run_delay(t->vcpu, &ran);
+	run_delay_close(&t->delay);
+	t->cpu_ns_before = vcpu_thread_cpu_ns(t);
+	t->cpu_clock = 0;
+}
+
+static void *thread_main(void *arg)
+{
+	struct vcpu_thread *t = arg;
+
+	begin(t);
 	while (!t->should_stop(t->ctx)) {
-		uint32_t seq = atomic_load(&t->wake_seq);
-		enum run_exit why = run_engine(t);
+		uint32_t seq;
+		enum run_exit why = run_engine(t, &seq);
 
 		if (why == RUN_HALT)
 			wait_halted(t, seq);
@@ -162,9 +215,7 @@ static void *thread_main(void *arg)
 		t->ended(t->ctx, t->vcpu, why);
 		break;
 	}
-	account(t, false, false);
-	t->delay_before_ns = vcpu_thread_run_delay(t->vcpu, &ran);
-	run_delay_close(&t->delay);
+	end(t);
 	return NULL;
 }
 

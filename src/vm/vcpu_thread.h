@@ -21,8 +21,11 @@
 
 /* What the thread did with its time, in time-stamp cycles of the host. */
 struct vcpu_times {
-	uint64_t engine, idle;
+	uint64_t engine, idle, held; /* held: ready, but kept from running by a policy */
 };
+
+/* What a thread's time is spent on. */
+enum vcpu_doing { VCPU_NOTHING, VCPU_ENGINE, VCPU_IDLE, VCPU_HELD };
 
 struct vcpu_thread {
 	struct vcpu *vcpu; /* set by the owner, whose v->owner points back here */
@@ -38,16 +41,20 @@ struct vcpu_thread {
 	struct halt_poll halt_poll; /* the thread's, once it runs */
 	_Atomic uint32_t wake_seq;
 	_Atomic bool asleep; /* or about to be */
+	_Atomic bool parked; /* asleep for the policy: requests other than CPU_REQ_STOP need not wake it */
 	/*
-	 * Written by the vCPU's thread alone, read by any: cycles up to `since`, when it went into the
-	 * engine or (waits) to sleep; since 0: neither. seq is odd while they change.
+	 * Written by the vCPU's thread alone, read by any: cycles by enum vcpu_doing up to `since`, when it began with what it
+	 * does now. seq is odd while they change.
 	 */
 	_Atomic uint32_t times_seq;
-	_Atomic uint64_t engine_cycles, idle_cycles, since;
-	_Atomic bool waits;
+	_Atomic uint64_t cycles[4], since;
+	_Atomic unsigned doing;
+	/* Likewise: the clock of the thread's processor time, and what threads before it have used, ns. */
+	_Atomic int cpu_clock; /* a clockid_t; 0: no thread runs */
+	_Atomic uint64_t cpu_ns_before;
 	/* The thread's alone: what its predecessors (a machine that was paused gets new ones) were kept waiting. */
 	struct run_delay delay;
-	uint64_t delay_before_ns, idle_before, held_before; /* the others: idle_cycles, held_ns when it began */
+	uint64_t delay_before_ns, idle_before, held_before; /* the others: idle cycles, held_ns when it began */
 	pthread_t thread;
 	bool running; /* owner's thread only: to be joined */
 };
@@ -60,6 +67,11 @@ void vcpu_thread_yield(struct vcpu *v, uint32_t apic_id);
 int vcpu_thread_start(struct vcpu_thread *t, struct err *err) must_check;
 /* Up to now. Any thread. */
 void vcpu_thread_times(const struct vcpu_thread *t, struct vcpu_times *out);
+/* Processor time used, ns. Any thread. */
+uint64_t vcpu_thread_cpu_ns(const struct vcpu_thread *t);
+/* For the policy, on the vCPU's thread: sleeps until wake_seq is no longer seq. Any thread ends that with unpark. */
+void vcpu_thread_park(struct vcpu_thread *t, uint32_t seq);
+void vcpu_thread_unpark(struct vcpu_thread *t);
 /* Waits until the thread has ended; the owner has made it (CPU_REQ_STOP with should_stop true). */
 void vcpu_thread_join(struct vcpu_thread *t);
 

@@ -213,6 +213,8 @@ int vm_new(struct vm **out, struct vm_config *config, struct loop *loop, struct 
 	if (ret == 0)
 		ret = vm_check_cpus(&vm->cfg, err);
 	if (ret == 0)
+		ret = vm_new_sched(vm, err);
+	if (ret == 0)
 		ret = vm_check_engine_config(&vm->cfg.engine_config, err);
 	if (ret == 0)
 		ret = vm_choose_engine(&vm->engine, config->engine, err);
@@ -422,5 +424,6 @@ void vm_free(struct vm *vm)
 	chr_free(vm->cfg.debugcon);
 	loop_unlock(vm->loop);
 	sem_destroy(&vm->posted);
+	sched_free(vm->sched);
 	free(vm);
 }

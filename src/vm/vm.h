@@ -11,6 +11,7 @@
 #include "cpu/engine.h"
 #include "host/chr.h"
 #include "host/loop.h"
+#include "vm/sched_core.h"
 
 /* Processors that a machine can have. */
 #define VM_CPUS_MAX 64
@@ -33,6 +34,11 @@ struct vm_config {
 	/* vCPU i runs on host CPU pin[i % n_pins] alone; n_pins 0: on any. */
 	uint16_t pin[VM_CPUS_MAX];
 	unsigned n_pins;
+	/* Who runs when there are more vCPUs than host CPUs (vm/sched_core.h). */
+	const char *sched;       /* a policy's name; NULL: the default, which leaves it to the host */
+	unsigned sched_slots;    /* how many run at a time; 0: as many as there are host CPUs for them */
+	uint64_t sched_slice_ns; /* how long one runs while others wait; 0: the default */
+	unsigned cpu_cap; /* processor time of all vCPUs together, per cent of one host CPU; 0: no bound */
 	unsigned nice; /* that much less priority for vCPUs than the process has: 0..19 */
 	/*
 	 * Microseconds that a halted vCPU may look out for an interrupt before its thread sleeps, where that helps (vm/halt_poll.h):
@@ -81,12 +87,21 @@ struct vm_result {
  */
 #define VM_ENGINE_COUNTERS 64
 #define VM_PV_COUNTERS 16
+struct vm_sched_stats {
+	const char *policy;
+	unsigned slots, n_vcpus; /* slots 0: the policy has none */
+	unsigned cap_percent;
+	uint64_t exhaustions; /* periods in which the cap stopped the vCPUs */
+	struct sched_counters total, vcpu[VM_CPUS_MAX];
+};
 struct vm_stats {
 	uint64_t insns, exceptions, interrupts;
 	uint64_t engine_cycles; /* in the engine's run() */
 	uint64_t idle_cycles;   /* waiting in HLT */
+	uint64_t held_cycles;   /* ready, but kept from running by a scheduling policy or a cap */
 	uint64_t device_cycles; /* in devices, with the wait for their lock */
 	unsigned resets;
+	struct vm_sched_stats sched;
 	unsigned n_engine; /* the engine's own counters */
 	struct engine_counter engine[VM_ENGINE_COUNTERS];
 	unsigned n_pv; /* of the paravirtual interface */

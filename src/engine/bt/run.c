@@ -123,7 +123,8 @@ static bool must_step(const struct bt *bt)
 /* Requests that can be met now. */
 static uint32_t open_requests(const struct vcpu *v)
 {
-	uint32_t masked = (v->sys_flags & FLAG_IF ? 0 : CPU_REQ_INTR) | (v->nmi_blocked ? CPU_REQ_NMI : 0);
+	uint32_t masked = (v->sys_flags & FLAG_IF ? 0 : CPU_REQ_INTR) | (v->nmi_blocked ? CPU_REQ_NMI : 0) |
+			  (v->cpl == 3 ? 0 : CPU_REQ_USER);
 
 	return v->request & ~masked;
 }
