@@ -421,7 +421,8 @@ uint64_t bt_link(struct vcpu *v, uint64_t arg, uint64_t unused)
 	v->rip = base + x->va;
 	if (unlikely(bt->verify))
 		verify_stop(bt, b, x->insn + 1u);
-	if (!may_chain(bt, b, x))
+	/* A dead block's place may be taken by the target's. (It runs on when a page walk for it has written to it.) */
+	if (b->dead || !may_chain(bt, b, x))
 		return dispatch_jump(bt);
 	to = NULL;
 	host = x->guard ? dispatch_jump_to(bt, &to) : bt_dispatch_to(bt, &to, 0, false);

@@ -258,6 +258,8 @@ static void emit_high_byte(struct translation *t, const struct guest_insn *g, co
 			break;
 		}
 	low.base = (uint8_t)r;
+	/* An address that is not canonical must fault before that. */
+	emit_rop(e, OP_MOVZX8, 0, R_11, m);
 	emit_mov(e, R_11, r);
 	emit_rop(e, OP_LEA, 1, r, m);
 	emit_copy(e, g, &low, false);
@@ -375,8 +377,9 @@ static void emit_leave(struct translation *t)
 	struct host_operand m = emit_access(t);
 
 	note_flags(t);
+	emit_rop(e, OP_MOV_RM, 1, R_11, &m); /* RSP is as it was if this faults in the host */
 	emit_rm(e, OP_LEA, 1, R_SP, R_BP, 8);
-	emit_rop(e, OP_MOV_RM, 1, R_BP, &m);
+	emit_mov(e, R_BP, R_11);
 	t->holds = 0;
 }
 
