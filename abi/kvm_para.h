@@ -33,6 +33,7 @@ enum kvm_feature_bit {
 #define MSR_KVM_SYSTEM_TIME_NEW 0x4b564d01u
 #define MSR_KVM_STEAL_TIME 0x4b564d03u
 #define MSR_KVM_PV_EOI 0x4b564d04u
+#define MSR_KVM_POLL_CONTROL 0x4b564d05u /* bit 0: the host may poll while this CPU is in HLT; 1 at first */
 #define KVM_MSR_ENABLED 1u
 
 /*

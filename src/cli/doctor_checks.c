@@ -16,6 +16,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include "host/run_delay.h"
 #include "x86/feature.h"
 
 #ifndef SS_AUTODISARM
@@ -278,6 +279,22 @@ static void look_altstack(struct finding *f)
 		    "pointer in the host's need it");
 }
 
+/* Whose count a guest's stolen time is. */
+static void look_steal(struct finding *f)
+{
+	struct run_delay r;
+	bool counted;
+
+	run_delay_open(&r);
+	counted = r.fd >= 0;
+	run_delay_close(&r);
+	snprintf(f->value, sizeof(f->value), "%s", counted ? "counted by the kernel" : "inferred");
+	if (!counted)
+		set(f, FINDING_NOTE,
+		    "this kernel has no /proc/thread-self/schedstat (CONFIG_SCHED_INFO): guests see as "
+		    "stolen what they neither ran nor slept");
+}
+
 /* Presence and permission only: asking it for more is the business of an engine that uses it. */
 static void look_kvm(struct finding *f)
 {
@@ -317,6 +334,7 @@ const struct doctor_check doctor_checks[] = {
 	{"SS_AUTODISARM", "autodisarm", look_altstack},
 	{"Code cache", "code_cache", doctor_code_cache},
 	{"Assists", "assists", doctor_assists},
+	{"Steal time", "steal_time", look_steal},
 	{"KVM", "kvm", look_kvm},
 	{NULL, NULL, NULL},
 };

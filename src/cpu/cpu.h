@@ -51,7 +51,7 @@ enum cpu_request {
 
 /* The KVM paravirtual interface (cpu/kvm.h). */
 struct kvm_vcpu {
-	uint64_t system_time, wall_clock, steal_time, pv_eoi; /* MSRs as written */
+	uint64_t system_time, wall_clock, steal_time, pv_eoi, poll_control; /* MSRs as written */
 	uint64_t eoi_offered;  /* where PV EOI's bit was set, with bit 0; 0: nowhere */
 	uint64_t held_ns;      /* kept from running by the monitor itself */
 	uint64_t steal_seen;   /* of held_ns and run_delay(): what the guest has been told, ns */

@@ -9,6 +9,7 @@
 void cpu_kvm_reset(struct vcpu *v)
 {
 	v->kvm.system_time = v->kvm.wall_clock = v->kvm.steal_time = v->kvm.pv_eoi = v->kvm.eoi_offered = 0;
+	v->kvm.poll_control = 1;
 	v->kvm.kicked = false;
 }
 
@@ -28,6 +29,7 @@ static const struct kvm_msr msrs[] = {
 	MSR(MSR_KVM_WALL_CLOCK, FEAT_KVM_CLOCK, wall_clock, 0, cpu_kvm_wall_clock),
 	MSR(MSR_KVM_STEAL_TIME, FEAT_KVM_STEAL_TIME, steal_time, BITS(5, 1), cpu_kvm_steal_begin),
 	MSR(MSR_KVM_PV_EOI, FEAT_KVM_PV_EOI, pv_eoi, BIT(1), NULL),
+	MSR(MSR_KVM_POLL_CONTROL, FEAT_KVM_POLL_CONTROL, poll_control, ~1ULL, NULL),
 };
 
 static const struct kvm_msr *find(uint32_t msr)

@@ -57,21 +57,23 @@ static void write_page(struct vcpu *v, uint8_t set)
 {
 	uint64_t gpa = v->kvm.system_time & ~(uint64_t)KVM_MSR_ENABLED;
 	struct tsc_scale c = tsc_scale(v->model->tsc_hz);
-	struct kvm_clock *page, t = {.tsc_to_system_mul = c.mul, .tsc_shift = c.shift};
+	struct kvm_clock t = {.tsc_to_system_mul = c.mul, .tsc_shift = c.shift};
+	const size_t head = sizeof(t.version);
 	_Atomic uint32_t *version;
+	uint8_t *page; /* aligned to 4 only */
 
 	if (!(v->kvm.system_time & KVM_MSR_ENABLED))
 		return;
-	page = cpu_kvm_shared(v, gpa, sizeof(*page), 4);
+	page = cpu_kvm_shared(v, gpa, sizeof(t), 4);
 	if (!page)
 		return;
 	t.tsc_timestamp = (uint64_t)v->tsc_offset; /* the guest's TSC when the host's was 0 */
-	t.flags = *(volatile uint8_t *)&page->flags & KVM_CLOCK_GUEST_STOPPED;
+	t.flags = *(volatile uint8_t *)(page + offsetof(struct kvm_clock, flags)) & KVM_CLOCK_GUEST_STOPPED;
 	t.flags |= set | (cpu_has(v->model, FEAT_KVM_CLOCK_STABLE) ? KVM_CLOCK_TSC_STABLE : 0);
-	version = (_Atomic uint32_t *)&page->version;
+	version = (_Atomic uint32_t *)page;
 	t.version = (*version + 1) | 1;
 	atomic_store(version, t.version);
-	memcpy((char *)page + sizeof(t.version), (char *)&t + sizeof(t.version), sizeof(t) - sizeof(t.version));
+	memcpy(page + head, (char *)&t + head, sizeof(t) - head);
 	atomic_store(version, t.version + 1);
 	guest_mem_wrote(v->mem, GPA(gpa), sizeof(t));
 }

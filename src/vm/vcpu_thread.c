@@ -112,9 +112,13 @@ void vcpu_thread_yield(struct vcpu *v, uint32_t apic_id)
 /* Whether there is no need to sleep. */
 static bool poll_halted(struct vcpu_thread *t, uint32_t seq)
 {
-	uint64_t begin = __rdtsc(), cycles = halt_poll_begin(&t->halt_poll);
+	uint64_t begin = __rdtsc(), cycles;
 	bool woken = false;
 
+	/* A guest that polls by itself before it halts need not have it done twice. */
+	if (!(t->vcpu->kvm.poll_control & 1))
+		return false;
+	cycles = halt_poll_begin(&t->halt_poll);
 	if (!cycles)
 		return false;
 	while (!woken && __rdtsc() - begin < cycles) {

@@ -70,10 +70,9 @@ static const struct cpuid_feature features[] = {
 	EMULATED("kvm-nopiodelay", KVM_NOP_IO_DELAY, 1), EMULATED("kvm-steal-time", KVM_STEAL_TIME, 1),
 	EMULATED("kvm-pv-eoi", KVM_PV_EOI, 1), EMULATED("kvm-pv-unhalt", KVM_PV_UNHALT, 1),
 	EMULATED("kvm-pv-tlb-flush", KVM_PV_TLB_FLUSH, 1), EMULATED("kvm-pv-ipi", KVM_PV_IPI, 1),
-	EMULATED("kvm-pv-sched-yield", KVM_PV_SCHED_YIELD, 1),
+	EMULATED("kvm-pv-sched-yield", KVM_PV_SCHED_YIELD, 1), EMULATED("kvm-poll-control", KVM_POLL_CONTROL, 1),
 	NEVER("kvm-asyncpf", KVM_ASYNC_PF, "the monitor does not page guest memory out"),
 	NEVER("kvm-asyncpf-int", KVM_ASYNC_PF_INT, "the monitor does not page guest memory out"),
-	NEVER("kvm-poll-control", KVM_POLL_CONTROL, "the monitor has no polling in HLT to switch off"),
 
 	/*
 	 * Claims that keep a guest from working around flaws it cannot see or mend from inside: retpolines,

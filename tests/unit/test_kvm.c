@@ -159,6 +159,36 @@ static void clock_page(void **state)
 	assert_in_range(after, 999999000, 1000001000);
 }
 
+static void poll_control(void **state)
+{
+	struct machine *m = *state;
+	struct vcpu *v = m->v[1];
+	uint64_t val = 7;
+	bool stop;
+
+	assert_int_equal(cpu_msr_read(v, MSR_KVM_POLL_CONTROL, &val), 0);
+	assert_int_equal(val, 1);
+	assert_int_equal(cpu_msr_write(v, MSR_KVM_POLL_CONTROL, 2), -EINVAL);
+	assert_int_equal(cpu_msr_write(v, MSR_KVM_POLL_CONTROL, 0), 0);
+	assert_int_equal(v->kvm.poll_control, 0);
+	vcpu_request(v, CPU_REQ_INIT);
+	assert_true(cpu_take_pending(v, &stop));
+	assert_int_equal(v->kvm.poll_control, 1);
+}
+
+/* A page that is no more than aligned to four bytes. */
+static void clock_page_at_4(void **state)
+{
+	struct machine *m = *state;
+	uint8_t *ram = guest_ptr(m->mem, GPA(PAGE), 64);
+
+	ram[3] = ram[36] = 0x5a;
+	assert_int_equal(cpu_msr_write(m->v[0], MSR_KVM_SYSTEM_TIME_NEW, (PAGE + 4) | 1), 0);
+	assert_int_equal(ram[4 + offsetof(struct kvm_clock, flags)], KVM_CLOCK_TSC_STABLE);
+	assert_int_equal(ram[3], 0x5a);
+	assert_int_equal(ram[36], 0x5a);
+}
+
 /* Whatever the guests' TSCs are, one moment has one time on all vCPUs. */
 static void clocks_agree(void **state)
 {
@@ -554,7 +584,7 @@ static void left_out(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(clock_page), TEST(clocks_agree), TEST(wall_clock), TEST(stopped_flag), TEST(steal_counts),
+		TEST(clock_page), TEST(clock_page_at_4), TEST(poll_control), TEST(clocks_agree), TEST(wall_clock), TEST(stopped_flag), TEST(steal_counts),
 		TEST(stood_still), TEST(preempted_and_flush), TEST(eoi_bit), TEST(kick), TEST(yields), TEST(ipis), TEST(clock_pairing),
 		TEST(refused_calls), TEST(hostile_addresses), TEST(init_forgets), cmocka_unit_test(left_out),
 	};
