@@ -24,7 +24,7 @@ const char *machine_state_word(char buf[32], const char *state);
 /* The member's text or number, "" or 0 when there is none such. */
 const char *machine_text(const cJSON *j, const char *name);
 double machine_number(const cJSON *j, const char *name);
-/* "512M"; "3:07:12", "2d 1:00:00" */
+/* "3:07:12", "2d 1:00:00" */
 const char *machine_uptime(char buf[48], double seconds);
 
 #endif

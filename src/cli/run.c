@@ -222,19 +222,24 @@ static int log_code(struct run *r, struct engine_config *config, struct err *err
 	return 0;
 }
 
-/* --name. That a name made up cannot be had is no reason not to run. */
+/* A name that was made up: without it a machine runs as well. */
+static int do_without_control(struct run *r, struct err *err)
+{
+	fprintf(r->cli->err, "ringer: warning: no control socket: %s\n", err->text);
+	control_free(r->control);
+	r->control = NULL;
+	return 0;
+}
+
 static int take_name(struct run *r, struct err *err)
 {
 	char name[32];
 	int rc;
 
-	if (r->o->name)
-		return control_open(&r->control, r->o->name, err);
-	control_default_name(name, sizeof(name));
-	rc = control_open(&r->control, name, err);
-	if (rc)
-		fprintf(r->cli->err, "ringer: warning: no control socket: %s\n", err->text);
-	return 0;
+	if (!r->o->name)
+		control_default_name(name, sizeof(name));
+	rc = control_open(&r->control, r->o->name ? r->o->name : name, err);
+	return rc && !r->o->name ? do_without_control(r, err) : rc;
 }
 
 static int start_control(struct run *r, struct err *err)
@@ -246,7 +251,9 @@ static int start_control(struct run *r, struct err *err)
 		.cmdline = r->o->append,
 	};
 
-	return r->control ? control_start(r->control, r->vm, &config, err) : 0;
+	int rc = r->control ? control_start(r->control, r->vm, &config, err) : 0;
+
+	return rc && !r->o->name ? do_without_control(r, err) : rc;
 }
 
 static int make_machine(struct run *r, struct err *err)

@@ -14,6 +14,7 @@
 #include "cli/cli.h"
 #include "cli/console.h"
 #include "cli/engine_options.h"
+#include "cli/machine.h"
 #include "cli/run.h"
 #include "cli/typist.h"
 
@@ -98,6 +99,20 @@ static void bad_lines_are_refused(void **state)
 		{"run|--kernel|k|--cpus|4|--max-cpus|3", "at most so many"},
 		{"run|--kernel|k|--cpus|2|--verify", "more than one processor"},
 		{"run|--kernel|k|--max-cpus|2|--verify", "more than one processor"},
+		{"run|--kernel|k|--name|", "'' is no name"},
+		{"run|--kernel|k|--name|a/b", "'a/b' is no name"},
+		{"run|--kernel|k|--name|-a", "'-a' is no name"},
+		{"ps|web", "unexpected 'web'"},
+		{"ps|--json|--quiet", "contradict each other"},
+		{"info", "which machine?"},
+		{"pause|a|b", "unexpected 'b'; give one machine"},
+		{"stop|a|--timeout|0", "between 1 and 86400"},
+		{"stop|--forec|a", "did you mean '--force'?"},
+		{"pause|a|--force", "unknown option '--force'"},
+		{"cpus|a|two", "'two' is no number of processors"},
+		{"cpus|a|+", "'+' is no number of processors"},
+		{"cpus|a|1|2", "unexpected '2'"},
+		{"cpus|a|12345", "'12345' is no number"},
 		{"run|--kernel|k|--nice|20", "between 0 and 19"},
 		{"run|--kernel|k|--pin|", "no list of processors"},
 		{"run|--kernel|k|--pin|0,", "no list of processors"},
@@ -513,6 +528,21 @@ static void exit_statuses(void **state)
 	assert_int_equal(run_setup_status(-EMFILE), 1);
 }
 
+static void machines_in_words(void **state)
+{
+	char text[48];
+
+	assert_string_equal(machine_state_word(text, "Running"), "running");
+	assert_string_equal(machine_uptime(text, 0.9), "0:00:00");
+	assert_string_equal(machine_uptime(text, 3661), "1:01:01");
+	assert_string_equal(machine_uptime(text, 2 * 86400 + 59), "2d 0:00:59");
+	assert_string_equal(machine_uptime(text, -1), "0:00:00");
+	assert_string_equal(machine_uptime(text, 1e300), "0:00:00");
+	assert_int_equal(machine_status(-ENOENT), CLI_USAGE);
+	assert_int_equal(machine_status(-ETIMEDOUT), CLI_NO_ANSWER);
+	assert_int_equal(machine_status(-EPIPE), CLI_HOST);
+}
+
 static void json_is_json(void **state)
 {
 	static const char *const lines[] = {"version|--json", "doctor|--json", "insn|popf|--json",
@@ -616,6 +646,7 @@ int main(void)
 		cmocka_unit_test(generated_texts_are_complete),
 		cmocka_unit_test(table_is_sound),
 		cmocka_unit_test(cpu_lists), cmocka_unit_test(exit_statuses),
+		cmocka_unit_test(machines_in_words),
 		cmocka_unit_test(json_is_json),
 		cmocka_unit_test(escape_keys),
 		cmocka_unit_test(typed_text_arrives_in_pieces),
