@@ -63,13 +63,13 @@ def patching(bench):
             guest.shell()
             guest.run("dmesg -n 1")
             guest.run(f"mount -t tracefs tracefs {tracing}; echo 64 >{tracing}/buffer_size_kb; "
-                      "(while [ ! -e /tmp/over ]; do smp_guest 0.1 >/tmp/result || touch /tmp/failed; done; touch /tmp/done) &")
+                      "(while [ ! -e /tmp/over ]; do smp_guest 0.1 >/tmp/result || touch /tmp/failed; done; touch /tmp/done) & true")
             for _ in range(3):
                 guest.run(f"echo function >{tracing}/current_tracer")
                 check(int(guest.run(f"wc -l <{tracing}/enabled_functions")) > 1000, "functions are not traced")
                 guest.run(f"echo nop >{tracing}/current_tracer")
-                for _ in range(5):
-                    guest.run(f"echo 1 >{tracing}/events/sched/enable; echo 0 >{tracing}/events/sched/enable; "
+                for _ in range(3):
+                    guest.run(f"echo 1 >{tracing}/events/timer/enable; echo 0 >{tracing}/events/timer/enable; "
                               f"echo 1 >{tracing}/events/syscalls/enable; echo 0 >{tracing}/events/syscalls/enable")
                     guest.run("echo 1 >/proc/sys/kernel/sched_schedstats; echo 0 >/proc/sys/kernel/sched_schedstats")
                     guest.run("for m in /lib/modules/*.ko; do [ -e $m ] || break; n=$(basename $m .ko); "
