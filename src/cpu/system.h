@@ -168,6 +168,8 @@ static inline void cpu_catch_up(struct vcpu *v)
 {
 	if (unlikely(v->request & CPU_REQ_CODE)) {
 		v->request &= ~(uint32_t)CPU_REQ_CODE;
+		if (v->mmu.code.n_unsure)
+			cpu_fpu_spill(v); /* it may wake others */
 		code_user_catch_up(&v->mmu.code);
 	}
 }

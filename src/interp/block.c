@@ -74,14 +74,15 @@ void block_drop_all(struct interp *it)
 	it->generation++;
 }
 
-/* Drops the page's blocks that overlap the write, and marks anew what the others were decoded from. */
-bool block_wrote(struct interp *it, uint64_t gpa, uint64_t len)
+/* Drops the page's blocks that overlap the write. */
+uint64_t block_wrote(struct interp *it, uint64_t gpa, uint64_t len)
 {
 	struct block_page **slot = page_slot(it, align_down(gpa, GUEST_PAGE_SIZE)), *p = *slot;
 	struct block **b;
+	uint64_t left = 0;
 
 	if (!p)
-		return false; /* only blocks that cross into the next page began here */
+		return 0; /* only blocks that cross into the next page began here */
 	for (b = &p->blocks; *b;) {
 		struct block *blk = *b;
 
@@ -89,16 +90,16 @@ bool block_wrote(struct interp *it, uint64_t gpa, uint64_t len)
 			*b = blk->page_next;
 			bury(it, blk);
 		} else {
-			code_user_mark_again(&it->v->mmu.code, GPA(blk->gpa), blk->len);
+			left |= code_lines_of(blk->gpa, blk->len);
 			b = &blk->page_next;
 		}
 	}
 	if (p->blocks)
-		return true;
+		return left;
 	*slot = p->next;
 	cpu_fpu_spill(it->v);
 	free(p);
-	return false;
+	return 0;
 }
 
 /* Translates for a fetch of the byte at lin; raises #PF, or #GP(0) for a non-canonical address. */

@@ -91,8 +91,8 @@ void block_drop_all(struct interp *it);
 /* The same, and all thunks. */
 void block_reset_all(struct interp *it);
 void block_free_dropped(struct interp *it);
-/* Within one page; returns whether there are other blocks of it. */
-bool block_wrote(struct interp *it, uint64_t gpa, uint64_t len);
+/* Within one page; returns its lines that other blocks have. */
+uint64_t block_wrote(struct interp *it, uint64_t gpa, uint64_t len);
 
 /* What a jump-cache entry depends on: blocks that disappear, TLB flushes, code size and privilege. */
 static inline uint64_t jump_key(const struct interp *it)

@@ -21,7 +21,7 @@ bool interp_usable(struct err *why)
 	return true;
 }
 
-static bool interp_wrote(void *ctx, gpa_t gpa, uint64_t len)
+static uint64_t interp_wrote(void *ctx, gpa_t gpa, uint64_t len)
 {
 	return block_wrote(ctx, gpa.v, len);
 }

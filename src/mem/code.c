@@ -5,11 +5,8 @@
 
 #include "mem/region.h"
 
-#define CODE_LINE_SHIFT 6
-#define PAGE_MASK (GUEST_PAGE_SIZE - 1)
-
-/* Low bits of code_note.page. */
-enum { NOTE_VALID = 1, NOTE_PROTECT = 2, NOTE_DONE = 4 };
+/* Low bits of code_note.page. FOLLOWED: lines is the bit of the user that has dropped its write entries. */
+enum { NOTE_VALID = 1, NOTE_PROTECT = 2, NOTE_FOLLOWED = 4, NOTE_DONE = 8 };
 
 int code_user_join(struct code_user *u, struct guest_mem *m, struct err *err)
 {
@@ -87,21 +84,16 @@ static void post_protect(struct code_user *u, uint64_t page)
 	poke(u, true);
 }
 
-/* Each cache of a user, on its thread. */
-static void tell(struct code_user *u, struct code_page *c, uint64_t gpa, uint64_t len)
+/* Each cache of a user, on its thread. Returns the lines that they still have something of. */
+static uint64_t tell(struct code_user *u, struct code_page *c, uint64_t gpa, uint64_t len)
 {
-	bool any = false;
+	uint64_t keep = 0;
 
 	for (unsigned i = 0; i < u->n_caches; i++)
-		any |= u->cache[i].wrote(u->cache[i].ctx, GPA(gpa), len);
-	if (!any)
+		keep |= u->cache[i].wrote(u->cache[i].ctx, GPA(gpa), len);
+	if (!keep)
 		c->users &= ~u->bit;
-}
-
-/* Lines of the page touched by [from, to), offsets in the page. */
-static uint64_t line_mask(uint64_t from, uint64_t to)
-{
-	return BITS((to - 1) >> CODE_LINE_SHIFT, from >> CODE_LINE_SHIFT);
+	return keep;
 }
 
 static bool is_own(const struct code_user *u)
@@ -109,27 +101,37 @@ static bool is_own(const struct code_user *u)
 	return pthread_equal(u->thread, pthread_self());
 }
 
+/* Bits of users whose thread this is. */
+static uint64_t own_of(struct guest_mem *m, uint64_t users)
+{
+	uint64_t own = 0;
+
+	for (; users; users &= users - 1) {
+		const struct code_user *u = m->user[__builtin_ctzll(users)];
+
+		if (u && is_own(u))
+			own |= u->bit;
+	}
+	return own;
+}
+
 /* [gpa, gpa + len), which lies in c's page, was written, and hit marked lines. */
 static void wrote_marked(struct guest_mem *m, struct code_page *c, uint64_t gpa, uint64_t len, uint64_t hit)
 {
-	uint64_t page = align_down(gpa, GUEST_PAGE_SIZE), users = c->users;
-	bool alone = users && !(users & (users - 1));
-	struct code_user *u = alone ? m->user[__builtin_ctzll(users)] : NULL;
-	/*
-	 * A user that is alone, and writes itself, marks again what it keeps, to the byte. Marks of a user that comes
-	 * meanwhile go too; but that one is seen below.
-	 */
-	uint64_t clear = !users || (u && is_own(u)) ? ~0ULL : hit, cleared;
+	uint64_t users = c->users, own = own_of(m, users), keep = 0, clear;
 
-	cleared = atomic_fetch_and(&c->lines, ~clear) & clear;
-	for (users = c->users; users; users &= users - 1) {
-		u = m->user[__builtin_ctzll(users)];
-		if (!u)
-			c->users &= ~(users & -users);
-		else if (is_own(u))
-			tell(u, c, gpa, len);
+	for (uint64_t o = own; o; o &= o - 1)
+		keep |= tell(m->user[__builtin_ctzll(o)], c, gpa, len);
+	/* Marks that are nobody's go, too, unless others may have set them. Those of a user that comes just now: see below. */
+	clear = (users & ~own ? hit : ~0ULL) & ~keep;
+	hit |= atomic_fetch_and(&c->lines, ~clear) & clear;
+	for (users = c->users & ~own; users; users &= users - 1) {
+		struct code_user *u = m->user[__builtin_ctzll(users)];
+
+		if (u)
+			post_wrote(u, align_down(gpa, GUEST_PAGE_SIZE), hit);
 		else
-			post_wrote(u, page, cleared);
+			c->users &= ~(users & -users);
 	}
 }
 
@@ -147,7 +149,7 @@ void guest_mem_wrote(struct guest_mem *m, gpa_t gpa, uint64_t len)
 		uint64_t hit = c->lines;
 
 		if (unlikely(hit))
-			hit &= line_mask(at & PAGE_MASK, (stop - 1) % GUEST_PAGE_SIZE + 1);
+			hit &= code_lines_of(at, stop - at);
 		if (unlikely(hit))
 			wrote_marked(m, c, at, stop - at, hit);
 		at = stop;
@@ -161,37 +163,47 @@ uint64_t guest_code_lines(const struct guest_mem *m, gpa_t page)
 	return r ? r->code[(page.v - r->base) >> GUEST_PAGE_SHIFT].lines : 0;
 }
 
-static bool is_unsure(const struct code_user *u, uint64_t page)
+/* Requests to others to drop their write entries for a page, unless they have one that they have not followed. */
+static void ask(struct code_user *u, struct code_page *c, struct code_unsure *un, uint64_t writers)
 {
-	for (unsigned i = 0; i < u->n_unsure; i++)
-		if (u->unsure[i] == page)
-			return true;
-	return false;
+	for (uint64_t w = writers & ~un->asked; w; w &= w - 1) {
+		struct code_user *other = u->mem->user[__builtin_ctzll(w)];
+
+		if (other)
+			post_protect(other, un->page);
+		else
+			c->writers &= ~(w & -w);
+	}
+	un->asked |= writers;
 }
 
-/* Others may have write entries for a page that has just been marked. */
+static struct code_unsure *find_unsure(struct code_user *u, uint64_t page)
+{
+	for (unsigned i = 0; i < u->n_unsure; i++)
+		if (u->unsure[i].page == page)
+			return &u->unsure[i];
+	return NULL;
+}
+
+/* Others may have write entries for a page that is marked now. */
 static void ask_writers(struct code_user *u, struct code_page *c, uint64_t page)
 {
 	uint64_t writers = c->writers;
+	struct code_unsure *un, none = {.page = page};
 
 	if (writers & u->bit) {
 		u->protect(u->protect_ctx, GPA(page));
 		writers = atomic_fetch_and(&c->writers, ~u->bit) & ~u->bit;
 	}
-	if (likely(!writers) || is_unsure(u, page))
+	if (likely(!writers))
 		return;
-	for (uint64_t w = writers; w; w &= w - 1) {
-		struct code_user *other = u->mem->user[__builtin_ctzll(w)];
-
-		if (other)
-			post_protect(other, page);
-		else
-			c->writers &= ~(w & -w);
+	un = find_unsure(u, page);
+	if (!un && u->n_unsure < CODE_UNSURE) {
+		un = &u->unsure[u->n_unsure++];
+		*un = none;
 	}
-	if (u->n_unsure < CODE_UNSURE)
-		u->unsure[u->n_unsure++] = page;
-	else
-		u->unsure_lost = true;
+	u->unsure_lost |= !un;
+	ask(u, c, un ? un : &none, writers);
 }
 
 static void mark_lines(struct code_user *u, struct code_page *c, uint64_t lines)
@@ -202,30 +214,19 @@ static void mark_lines(struct code_user *u, struct code_page *c, uint64_t lines)
 		c->lines |= lines;
 }
 
-void code_user_mark_again(struct code_user *u, gpa_t gpa, uint64_t len)
+void code_user_mark(struct code_user *u, gpa_t gpa, uint64_t len)
 {
 	const struct region *r = len ? guest_region(u->mem, gpa, len) : NULL;
 	uint64_t at = gpa.v, end = gpa.v + len;
 
 	while (r && at < end) {
-		uint64_t stop = min_u64(end, align_down(at, GUEST_PAGE_SIZE) + GUEST_PAGE_SIZE);
+		uint64_t page = align_down(at, GUEST_PAGE_SIZE), stop = min_u64(end, page + GUEST_PAGE_SIZE);
+		struct code_page *c = &r->code[(page - r->base) >> GUEST_PAGE_SHIFT];
 
-		mark_lines(u, &r->code[(at - r->base) >> GUEST_PAGE_SHIFT],
-			   line_mask(at & PAGE_MASK, (stop - 1) % GUEST_PAGE_SIZE + 1));
+		mark_lines(u, c, code_lines_of(at, stop - at));
+		ask_writers(u, c, page);
 		at = stop;
 	}
-}
-
-void code_user_mark(struct code_user *u, gpa_t gpa, uint64_t len)
-{
-	const struct region *r = len ? guest_region(u->mem, gpa, len) : NULL;
-	uint64_t page = align_down(gpa.v, GUEST_PAGE_SIZE);
-
-	if (!r)
-		return;
-	code_user_mark_again(u, gpa, len);
-	for (; page < gpa.v + len; page += GUEST_PAGE_SIZE)
-		ask_writers(u, &r->code[(page - r->base) >> GUEST_PAGE_SHIFT], page);
 }
 
 static struct code_page *code_of(const struct code_user *u, uint64_t page)
@@ -236,31 +237,48 @@ static struct code_page *code_of(const struct code_user *u, uint64_t page)
 }
 
 /* Write entries for a page are gone: those who have marked it wait for that. */
-static void no_writer(struct code_user *u, struct code_page *c)
+static void no_writer(struct code_user *u, struct code_page *c, uint64_t page)
 {
 	c->writers &= ~u->bit;
 	for (uint64_t users = c->users & ~u->bit; users; users &= users - 1) {
 		struct code_user *other = u->mem->user[__builtin_ctzll(users)];
 
-		if (other)
-			poke(other, false);
+		if (!other)
+			continue;
+		if (!post(other, page | NOTE_FOLLOWED, u->bit))
+			other->lost = true;
+		poke(other, false);
 	}
 }
 
 static void no_writer_at_all(struct code_user *u)
 {
-	struct guest_mem *m = u->mem;
-
 	u->protect(u->protect_ctx, GPA(~0ULL));
-	for (unsigned i = 0; i < m->n_regions; i++)
-		for (uint64_t p = 0; p < m->region[i].size / GUEST_PAGE_SIZE; p++)
-			if (m->region[i].code[p].writers & u->bit)
-				no_writer(u, &m->region[i].code[p]);
+	for (unsigned i = 0; i < u->mem->n_regions; i++) {
+		const struct region *r = &u->mem->region[i];
+
+		for (uint64_t at = 0; at < r->size; at += GUEST_PAGE_SIZE)
+			if (r->code[at >> GUEST_PAGE_SHIFT].writers & u->bit)
+				no_writer(u, &r->code[at >> GUEST_PAGE_SHIFT], r->base + at);
+	}
 }
 
 void code_user_retire(struct code_user *u)
 {
 	no_writer_at_all(u);
+}
+
+/* Runs of lines that were written. */
+static void tell_lines(struct code_user *u, struct code_page *c, uint64_t page, uint64_t lines)
+{
+	while (lines) {
+		unsigned first = (unsigned)__builtin_ctzll(lines), n = 1;
+
+		while (first + n < 64 && lines >> (first + n) & 1)
+			n++;
+		tell(u, c, page + first * CODE_LINE, n * CODE_LINE);
+		lines &= ~BITS(first + n - 1, first);
+	}
 }
 
 static void read_note(struct code_user *u, uint64_t note, uint64_t lines)
@@ -270,17 +288,14 @@ static void read_note(struct code_user *u, uint64_t note, uint64_t lines)
 
 	if (note & NOTE_PROTECT) {
 		u->protect(u->protect_ctx, GPA(page));
-		no_writer(u, c);
-		return;
-	}
-	while (lines) {
-		unsigned first = (unsigned)__builtin_ctzll(lines);
-		uint64_t rest = ~(lines >> first);
-		unsigned n = rest ? (unsigned)__builtin_ctzll(rest) : 64;
+		no_writer(u, c, page);
+	} else if (note & NOTE_FOLLOWED) {
+		struct code_unsure *un = find_unsure(u, page);
 
-		n = n > 64 - first ? 64 - first : n;
-		tell(u, c, page + ((uint64_t)first << CODE_LINE_SHIFT), (uint64_t)n << CODE_LINE_SHIFT);
-		lines &= n + first == 64 ? 0 : ~0ULL << (first + n);
+		if (un)
+			un->asked &= ~lines;
+	} else {
+		tell_lines(u, c, page, lines);
 	}
 }
 
@@ -320,14 +335,16 @@ static void settle_unsure(struct code_user *u)
 		u->unsure_lost = false;
 	}
 	for (unsigned i = 0; i < u->n_unsure; i++) {
-		uint64_t page = u->unsure[i];
-		struct code_page *c = code_of(u, page);
-		bool sure = !(c->writers & ~u->bit);
+		struct code_unsure un = u->unsure[i];
+		struct code_page *c = code_of(u, un.page);
+		uint64_t writers = c->writers & ~u->bit;
 
-		if (sure || u->recheck)
-			tell(u, c, page, GUEST_PAGE_SIZE);
-		if (!sure)
-			u->unsure[kept++] = page;
+		if (!writers || u->recheck)
+			tell(u, c, un.page, GUEST_PAGE_SIZE);
+		if (!writers)
+			continue;
+		ask(u, c, &un, writers); /* who has a write entry once more, since no line was marked for a while */
+		u->unsure[kept++] = un;
 	}
 	u->n_unsure = kept;
 	u->recheck = false;
@@ -342,6 +359,8 @@ void code_user_catch_up(struct code_user *u)
 	if (unlikely(u->lost)) {
 		u->lost = false;
 		drop_everything(u);
+		for (unsigned i = 0; i < u->n_unsure; i++)
+			u->unsure[i].asked = 0;
 	}
 	read_notes(u);
 	settle_unsure(u);

@@ -10,9 +10,11 @@
  * poke() has asked it to: at a safe point, where it is in the middle of no instruction.
  *
  * Lines and users. A user sets its bit in `users` and only then those of the lines; a writer clears lines and only then
- * reads `users`. So a mark that it clears is one whose user it sees. Only the user itself takes its bit back, when it has
- * nothing of the page any more. Bytes are written before marks are looked at, and read after marks are set: one of
- * the two sees the other (all of this is sequentially consistent; x86 needs a fence or a locked operation in between).
+ * reads `users`. So a mark that it clears is one whose user it sees. A writer leaves marked what it still has cached itself,
+ * and a reader of a note drops all that touches the note's lines: no mark is ever missing and set again later, which would
+ * let somebody come by unseen in between. Only the user itself takes its bit back, when it has nothing of the page any
+ * more. Bytes are written before marks are looked at, and read after marks are set: one of the two sees the other (all of
+ * this is sequentially consistent; x86 needs a fence or a locked operation in between).
  *
  * Writers. The first-level TLB of a vCPU has no write entry for a marked page: its stores take the slow path, which looks
  * at the marks. When the first mark comes, vCPUs may have such entries: `writers` has the bit of each that may. The user that
@@ -21,7 +23,7 @@
  * before the other's safe point. What may be run of the old bytes meanwhile is what the architecture allows: cross-modified
  * code is sure to be seen only after the executing processor has executed a serializing instruction (SDM vol. 3,
  * 9.1.3). So at each of these (code_user_serialize()) whatever was made of an unsure page is dropped, and the bytes
- * are read anew; and once more when the other has followed, for those who wait without serializing.
+ * are read anew; and once more when the other has said that it followed, for those who wait without serializing.
  * A fill sets the bit in `writers` first and then looks at the lines; a mark comes before the look at `writers`: again one
  * sees the other.
  *
@@ -36,6 +38,7 @@
 
 #include "mem/mem.h"
 
+#define CODE_LINE 64u   /* bytes */
 #define CODE_USERS 64   /* of one guest memory */
 #define CODE_CACHES 2   /* of one user: an engine's and the interpreter's */
 #define CODE_NOTES 1024u
@@ -51,11 +54,8 @@ struct code_page {
 
 /* Something that keeps guest code. Called on the user's thread. */
 struct code_cache {
-	/*
-	 * Bytes of one page were written: what was made of them goes, and what else there is of the page is marked again.
-	 * Returns whether there is something.
-	 */
-	bool (*wrote)(void *ctx, gpa_t gpa, uint64_t len);
+	/* Bytes of one page were written: what was made of them goes. Returns the page's lines that it still has something of. */
+	uint64_t (*wrote)(void *ctx, gpa_t gpa, uint64_t len);
 	/* Notes were lost: everything goes. */
 	void (*lost)(void *ctx);
 	void *ctx;
@@ -80,7 +80,10 @@ struct code_user {
 	void (*protect)(void *ctx, gpa_t page);
 	void *protect_ctx;
 	/* The user's own. */
-	uint64_t unsure[CODE_UNSURE];
+	struct code_unsure {
+		uint64_t page;
+		uint64_t asked;      /* users that have a request and have not said that they followed */
+	} unsure[CODE_UNSURE];
 	unsigned n_unsure;
 	bool unsure_lost;            /* more than that */
 	bool recheck;                /* a serializing instruction was executed meanwhile */
@@ -109,9 +112,18 @@ static inline void code_user_exit(struct code_user *u)
 
 /* What is about to be read of these bytes will be cached. On the user's thread; may wake others: no vector state is live. */
 void code_user_mark(struct code_user *u, gpa_t gpa, uint64_t len);
-/* For what is still cached when other bytes of the page were written: in a wrote() call. */
-void code_user_mark_again(struct code_user *u, gpa_t gpa, uint64_t len);
-/* Reads the notes. On the user's thread, at a safe point, also before it runs again after a time in which it did not. */
+/* Lines of gpa's page that [gpa, gpa + len) has bytes in, as far as it lies in that page; len is not 0. */
+static inline uint64_t code_lines_of(uint64_t gpa, uint64_t len)
+{
+	uint64_t from = gpa % GUEST_PAGE_SIZE, to = min_u64(from + len, GUEST_PAGE_SIZE);
+
+	return BITS((to - 1) / CODE_LINE, from / CODE_LINE);
+}
+
+/*
+ * Reads the notes. On the user's thread, at a safe point, also before it runs again after a time in which it did not. With
+ * unsure pages it may wake others: no vector state is live then.
+ */
 void code_user_catch_up(struct code_user *u);
 /*
  * It will not run for long: nobody need wait for it to follow. While no user of this memory runs. Its notes wait; it catches up

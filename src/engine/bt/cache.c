@@ -657,37 +657,35 @@ static unsigned len_in_page(const struct block *b)
 	return (unsigned)min_u64(b->len, GUEST_PAGE_SIZE - (b->gpa & (GUEST_PAGE_SIZE - 1)));
 }
 
-/* Whether the block, of which len bytes lie at gpa in the page, stays. */
-static bool survives(struct bt *bt, struct block *b, uint64_t gpa, unsigned len, uint64_t from, uint64_t to)
+/* The block, of which len bytes lie at gpa in the page, goes, or stays: then its lines. */
+static uint64_t lines_left(struct bt *bt, struct block *b, uint64_t gpa, unsigned len, uint64_t from, uint64_t to)
 {
 	if (gpa < to && from < gpa + len) {
 		cache_kill(bt, b);
-		return false;
+		return 0;
 	}
-	code_user_mark_again(&bt->v->mmu.code, GPA(gpa), len);
-	return true;
+	return code_lines_of(gpa, len);
 }
 
-/* Marks of the page have been cleared: drops what overlaps the write, marks the rest again. */
-bool cache_wrote(struct bt *bt, uint64_t gpa, uint64_t len)
+/* Drops what overlaps the write. */
+uint64_t cache_wrote(struct bt *bt, uint64_t gpa, uint64_t len)
 {
 	struct cache *c = bt->cache;
-	uint64_t page = align_down(gpa, GUEST_PAGE_SIZE), to = gpa + len;
-	bool any = false;
+	uint64_t page = align_down(gpa, GUEST_PAGE_SIZE), to = gpa + len, left = 0;
 
 	for (uint32_t id = *page_slot(c, page); id;) {
 		struct block *b = c->by_id[id];
 
 		id = b->page_next;
 		if (align_down(b->gpa, GUEST_PAGE_SIZE) == page)
-			any |= survives(bt, b, b->gpa, len_in_page(b), gpa, to);
+			left |= lines_left(bt, b, b->gpa, len_in_page(b), gpa, to);
 	}
 	for (uint32_t id = *page2_slot(c, page); id;) {
 		struct block *b = c->by_id[id];
 
 		id = b->page2_next;
 		if (b->gpa2 == page)
-			any |= survives(bt, b, page, b->len - len_in_page(b), gpa, to);
+			left |= lines_left(bt, b, page, b->len - len_in_page(b), gpa, to);
 	}
-	return any;
+	return left;
 }

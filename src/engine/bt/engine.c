@@ -28,7 +28,7 @@ static enum run_exit run(struct vcpu *v, uint64_t max_insns)
 	return exit;
 }
 
-static bool on_wrote(void *ctx, gpa_t gpa, uint64_t len)
+static uint64_t on_wrote(void *ctx, gpa_t gpa, uint64_t len)
 {
 	return cache_wrote(ctx, gpa.v, len);
 }

@@ -380,8 +380,8 @@ uint8_t *cache_copy_slot(const struct bt *bt, unsigned slot, uint64_t *exec); /*
 /* The block whose code a host address lies in, and its instruction; NULL: none. */
 struct block *cache_block_at(struct bt *bt, uint64_t host, unsigned *insn);
 void cache_chain(struct bt *bt, struct block *b, unsigned exit, struct block *to, enum block_entry entry);
-/* Within one page; returns whether there are other blocks of it. */
-bool cache_wrote(struct bt *bt, uint64_t gpa, uint64_t len);
+/* Within one page; returns its lines that other blocks have. */
+uint64_t cache_wrote(struct bt *bt, uint64_t gpa, uint64_t len);
 void cache_drop_all(struct bt *bt);
 void cache_kill(struct bt *bt, struct block *b); /* to be translated anew */
 /* The supervisor's mappings of code changed: other code may be next door. */
