@@ -18,9 +18,10 @@
 #include <unistd.h>
 
 #include "base/light.h"
-#include "vm/vm.h"
 
 static const char *engine = "auto"; /* what the machines are to run on */
+
+#include "vm_rig.h"
 
 /*
  *	mov 0xfee00020, %eax     # local APIC ID, through the register page
@@ -224,102 +225,6 @@ static const uint8_t guest_triple[] = {
 	0x0f, 0x0b, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00
 };
 
-#define GUEST(name) guest_##name, sizeof(guest_##name)
-
-/* A machine under test, with all that belongs to it. */
-struct rig {
-	char path[32];
-	struct vm_config cfg;
-	struct loop *loop;
-	struct chr *out; /* the machine's */
-	struct vm *vm;
-	struct vm_result result;
-	pthread_t thread;
-};
-
-/* A multiboot image at 1 MiB that describes itself: header of 32 bytes, then the code. */
-static void write_image(struct rig *r, const uint8_t *code, size_t len)
-{
-	uint32_t h[8] = {0x1badb002, 0x10000, -(0x1badb002u + 0x10000u), 0x100000, 0x100000, 0,
-			 0,          0x100020};
-	int fd;
-
-	strcpy(r->path, "/tmp/ringer-vm-XXXXXX");
-	fd = mkstemp(r->path);
-	assert_true(fd >= 0);
-	assert_int_equal(write(fd, h, sizeof(h)), sizeof(h));
-	assert_int_equal(write(fd, code, len), len);
-	close(fd);
-}
-
-static void rig_init(struct rig *r, const uint8_t *code, size_t len)
-{
-	struct err err = {""};
-
-	memset(r, 0, sizeof(*r));
-	write_image(r, code, len);
-	assert_int_equal(loop_new(&r->loop, &err), 0);
-	assert_int_equal(loop_start(r->loop, &err), 0);
-	assert_int_equal(chr_buffer_new(&r->out, &err), 0);
-	r->cfg = (struct vm_config){.kernel = r->path,
-				    .ram = MIB(8),
-				    .engine = engine,
-				    .debug_exit = true,
-				    .debugcon = r->out};
-}
-
-static void rig_new(struct rig *r)
-{
-	struct err err = {""};
-
-	if (vm_new(&r->vm, &r->cfg, r->loop, &err) < 0)
-		fail_msg("vm_new: %s", err.text);
-}
-
-static void rig_free(struct rig *r)
-{
-	vm_free(r->vm);
-	loop_free(r->loop);
-	unlink(r->path);
-}
-
-static void *run_thread(void *arg)
-{
-	struct rig *r = arg;
-
-	vm_run(r->vm, &r->result);
-	return NULL;
-}
-
-static void rig_start(struct rig *r)
-{
-	assert_int_equal(pthread_create(&r->thread, NULL, run_thread, r), 0);
-}
-
-static void rig_join(struct rig *r)
-{
-	assert_int_equal(pthread_join(r->thread, NULL), 0);
-}
-
-static size_t output_len(struct rig *r)
-{
-	size_t len;
-
-	loop_lock(r->loop);
-	chr_buffer_output(r->out, &len);
-	loop_unlock(r->loop);
-	return len;
-}
-
-/* The guest has written something: it runs. */
-static void wait_output(struct rig *r)
-{
-	const struct timespec ms = {0, 1000000};
-
-	while (output_len(r) == 0)
-		nanosleep(&ms, NULL);
-}
-
 static void test_debug_exit(void **state)
 {
 	const uint8_t *out;
@@ -478,52 +383,6 @@ static void test_triple_fault(void **state)
 }
 
 /* How often each news came, and the last one's detail. */
-struct told {
-	pthread_mutex_t lock;
-	pthread_cond_t changed;
-	unsigned count[VM_NEWS_ENDED + 1];
-	char detail[256];
-};
-
-static void hear(void *ctx, enum vm_news news, const char *detail)
-{
-	struct told *t = ctx;
-
-	pthread_mutex_lock(&t->lock);
-	t->count[news]++;
-	snprintf(t->detail, sizeof(t->detail), "%s", detail ? detail : "");
-	pthread_cond_signal(&t->changed);
-	pthread_mutex_unlock(&t->lock);
-}
-
-/* Until the news has come that many times. */
-static void wait_news(struct told *t, enum vm_news news, unsigned count)
-{
-	pthread_mutex_lock(&t->lock);
-	while (t->count[news] < count)
-		pthread_cond_wait(&t->changed, &t->lock);
-	pthread_mutex_unlock(&t->lock);
-}
-
-static void told_init(struct told *t, struct rig *r)
-{
-	const struct vm_listener listener = {hear, t};
-
-	memset(t, 0, sizeof(*t));
-	pthread_mutex_init(&t->lock, NULL);
-	pthread_cond_init(&t->changed, NULL);
-	vm_listen(r->vm, &listener);
-}
-
-static void wait_more_output(struct rig *r)
-{
-	const struct timespec ms = {0, 1000000};
-	size_t before = output_len(r);
-
-	while (output_len(r) == before)
-		nanosleep(&ms, NULL);
-}
-
 static void test_pause(void **state)
 {
 	const struct timespec a_while = {0, 30000000};
