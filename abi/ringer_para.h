@@ -5,8 +5,6 @@
 #ifndef RINGER_ABI_RINGER_PARA_H
 #define RINGER_ABI_RINGER_PARA_H
 
-#include <stdint.h>
-
 /*
  * Guest-physical address, 4-byte aligned, of a 32-bit word, with RINGER_MSR_ENABLED. While the word has any bit of the
  * mask set, the vCPU holds a lock that others may wait for: under `--sched hint` it keeps its processor, for a

@@ -30,6 +30,50 @@ unsigned sched_core_least(const struct sched_core *c, uint64_t set)
 	return best;
 }
 
+/* Not one who has been forced off just now, unless there is no other. */
+static uint64_t candidates(const struct sched_core *c, uint64_t now)
+{
+	uint64_t set = c->waiting;
+
+	for (uint64_t rest = c->waiting & c->unsafe; rest; rest &= rest - 1)
+		if (c->vcpu[__builtin_ctzll(rest)].since == now)
+			set &= ~(rest & -rest);
+	return set ? set : c->waiting;
+}
+
+int sched_core_unsafe_first(struct sched_core *c, uint64_t now)
+{
+	uint64_t set = candidates(c, now);
+	unsigned least = sched_core_least(c, set);
+	int first = -1;
+
+	for (uint64_t rest = set & c->unsafe; rest; rest &= rest - 1) {
+		int i = __builtin_ctzll(rest);
+
+		if (c->vcpu[i].run_ns < c->vcpu[least].run_ns + 2 * c->slice_ns &&
+		    (first < 0 || c->vcpu[i].since < c->vcpu[first].since))
+			first = i;
+	}
+	return first < 0 ? (int)least : first;
+}
+
+static void ask(struct sched_core *c, unsigned i, enum sched_ask how, uint64_t grace, uint64_t now)
+{
+	c->asked |= BIT(i);
+	c->vcpu[i].force_at = now + grace;
+	if (how == SCHED_ASK_SAFE) {
+		c->asked_safe |= BIT(i);
+		c->stop_safe |= BIT(i);
+	} else {
+		c->stop |= BIT(i);
+	}
+}
+
+static void ask_by_policy(struct sched_core *c, unsigned i, uint64_t now)
+{
+	ask(c, i, c->policy->over ? c->policy->over(c, i) : SCHED_ASK_NOW, c->grace_ns, now);
+}
+
 static void start(struct sched_core *c, unsigned i, uint64_t now)
 {
 	struct sched_vcpu *v = &c->vcpu[i];
@@ -42,6 +86,22 @@ static void start(struct sched_core *c, unsigned i, uint64_t now)
 	v->since = now;
 	v->slice_end = c->policy->gang ? c->gang_end : now + c->slice_ns;
 	sched_cap_more(&c->cap, count(c->running), now);
+	if (c->unsafe & BIT(i) && c->waiting)
+		ask(c, i, SCHED_ASK_SAFE, c->grace_ns / SCHED_UNSAFE_TURNS, now);
+}
+
+void sched_core_started(struct sched_core *c, unsigned i, uint64_t now)
+{
+	struct sched_vcpu *v = &c->vcpu[i];
+
+	if (!(c->running & BIT(i)) || now <= v->since)
+		return;
+	if (c->asked_safe & BIT(i))
+		v->force_at += now - v->since;
+	if (!c->policy->gang)
+		v->slice_end += now - v->since;
+	v->n.wait_ns += now - v->since;
+	v->since = now;
 }
 
 /* Free slots to those that wait. */
@@ -96,6 +156,7 @@ void sched_core_leave(struct sched_core *c, unsigned i, uint64_t now)
 		v->n.wait_ns += now - v->since;
 		c->waiting &= ~BIT(i);
 	} else if (c->running & BIT(i)) {
+		c->unsafe &= ~BIT(i);
 		stop_running(c, i, now);
 		fill(c, now);
 	}
@@ -108,27 +169,13 @@ void sched_core_preempt(struct sched_core *c, unsigned i, uint64_t now)
 	if (!(c->running & BIT(i)))
 		return;
 	v->n.preemptions++;
-	v->n.safe += !!(c->asked_safe & BIT(i));
+	if (c->asked_safe & BIT(i)) {
+		v->n.safe++;
+		c->unsafe &= ~BIT(i);
+	}
 	stop_running(c, i, now);
 	c->waiting |= BIT(i);
 	fill(c, now);
-}
-
-static void ask(struct sched_core *c, unsigned i, enum sched_ask how, uint64_t now)
-{
-	c->asked |= BIT(i);
-	c->vcpu[i].force_at = now + c->grace_ns;
-	if (how == SCHED_ASK_SAFE) {
-		c->asked_safe |= BIT(i);
-		c->stop_safe |= BIT(i);
-	} else {
-		c->stop |= BIT(i);
-	}
-}
-
-static void ask_by_policy(struct sched_core *c, unsigned i, uint64_t now)
-{
-	ask(c, i, c->policy->over ? c->policy->over(c, i) : SCHED_ASK_NOW, now);
 }
 
 bool sched_core_stays(struct sched_core *c, unsigned i, uint64_t now)
@@ -191,6 +238,7 @@ static void hurry(struct sched_core *c, uint64_t now)
 
 		if (now >= c->vcpu[i].force_at) {
 			c->vcpu[i].n.forced++;
+			c->unsafe |= BIT(i);
 			c->asked_safe &= ~BIT(i);
 			c->stop |= BIT(i);
 		} else if (c->policy->safe && c->policy->safe(c, i)) {

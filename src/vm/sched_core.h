@@ -24,6 +24,7 @@
 #define SCHED_VCPUS_MAX 64
 #define SCHED_SLICE_NS (4 * 1000000ull)     /* how long a vCPU may run while others wait */
 #define SCHED_GRACE_NS (1000000ull)         /* how long after that it may go on to a safe point */
+#define SCHED_UNSAFE_TURNS 4                /* turns of who was forced off are that much shorter than the grace */
 #define SCHED_LOOK_NS (100 * 1000ull)       /* how often a policy looks whether it is at one, if nobody tells */
 #define SCHED_CAP_PERIOD_NS (100 * 1000000ull)
 
@@ -90,6 +91,7 @@ struct sched_core {
 	uint64_t waiting, running;
 	uint64_t asked;      /* of those running: to leave */
 	uint64_t asked_safe; /* of those asked: at a safe point */
+	uint64_t unsafe;     /* were forced off, and have been at no safe point since */
 	uint64_t looked;     /* the last tick; ns */
 	struct sched_vcpu vcpu[SCHED_VCPUS_MAX];
 	struct sched_cap cap;
@@ -106,6 +108,8 @@ struct sched_core {
 void sched_core_init(struct sched_core *c, const struct sched_policy *p, unsigned slots);
 /* vCPU i wants to run. */
 void sched_core_wait(struct sched_core *c, unsigned i, uint64_t now);
+/* It has a slot, and now its thread has a processor, too: its slice begins only now, if it is not a gang's. */
+void sched_core_started(struct sched_core *c, unsigned i, uint64_t now);
 /* It runs or waits no more. */
 void sched_core_leave(struct sched_core *c, unsigned i, uint64_t now);
 /* It has left as it was asked to, and waits. */
@@ -120,6 +124,12 @@ void sched_core_tick(struct sched_core *c, uint64_t now);
 uint64_t sched_core_deadline(const struct sched_core *c);
 /* Of the vCPUs of `set`, which is not empty, the one that has run least. */
 unsigned sched_core_least(const struct sched_core *c, uint64_t set);
+/*
+ * Of those waiting: who was forced off goes first, as others may spin until it has been at a safe point. It is asked to
+ * leave there as soon as it runs, or else those who queue for a lock would, one by one, take a whole slice
+ * each and queue again. Bounded: it does not get two slices more than the one that has run least.
+ */
+int sched_core_unsafe_first(struct sched_core *c, uint64_t now);
 
 /* sched_cap.c. The vCPUs have used so much processor time since they were made, ns. True: looked, `exhausted` may be new. */
 bool sched_cap_update(struct sched_cap *cap, uint64_t used, unsigned running, uint64_t now);

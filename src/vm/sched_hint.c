@@ -5,11 +5,6 @@
  */
 #include "vm/sched_core.h"
 
-static int next(struct sched_core *c, uint64_t now)
-{
-	return (int)sched_core_least(c, c->waiting);
-}
-
 static bool safe(const struct sched_core *c, unsigned i)
 {
 	return !c->locked || !c->locked(c->ctx, i);
@@ -22,5 +17,5 @@ static enum sched_ask over(const struct sched_core *c, unsigned i)
 
 const struct sched_policy sched_hint = {
 	.name = "hint", .text = "a processor is not taken away while the guest says that it holds a lock",
-	.slots = true, .next = next, .over = over, .safe = safe,
+	.slots = true, .next = sched_core_unsafe_first, .over = over, .safe = safe,
 };

@@ -6,11 +6,6 @@
  */
 #include "vm/sched_core.h"
 
-static int next(struct sched_core *c, uint64_t now)
-{
-	return (int)sched_core_least(c, c->waiting);
-}
-
 static enum sched_ask over(const struct sched_core *c, unsigned i)
 {
 	return SCHED_ASK_SAFE;
@@ -18,5 +13,5 @@ static enum sched_ask over(const struct sched_core *c, unsigned i)
 
 const struct sched_policy sched_lhp = {
 	.name = "lhp", .text = "a processor is given up in user mode or when idle, where no kernel lock is held",
-	.slots = true, .next = next, .over = over, .user_is_safe = true,
+	.slots = true, .next = sched_core_unsafe_first, .over = over, .user_is_safe = true,
 };

@@ -83,7 +83,7 @@ static void finish(struct sched *s)
 static void wait_for_slot(struct sched *s, struct vcpu_thread *t)
 {
 	struct seat *seat = &s->seat[t->vcpu->id];
-	uint64_t from;
+	uint64_t from, now;
 
 	if (seat->granted)
 		return;
@@ -95,7 +95,18 @@ static void wait_for_slot(struct sched *s, struct vcpu_thread *t)
 			break;
 		vcpu_thread_park(t, seq);
 	}
-	cpu_kvm_held(t->vcpu, host_now_ns() - from);
+	now = host_now_ns();
+	cpu_kvm_held(t->vcpu, now - from);
+	pthread_mutex_lock(&s->lock);
+	sched_core_started(&s->core, t->vcpu->id, now);
+	pthread_mutex_unlock(&s->lock);
+}
+
+/* The lock is held, and the core does not know yet: whoever has asked has got what he wanted. */
+static void give_up(struct sched *s, struct vcpu_thread *t)
+{
+	s->seat[t->vcpu->id].granted = false;
+	t->vcpu->request &= ~(uint32_t)CPU_REQ_USER;
 }
 
 static void enter(struct vcpu_sched *head, struct vcpu_thread *t)
@@ -105,8 +116,6 @@ static void enter(struct vcpu_sched *head, struct vcpu_thread *t)
 
 	if (s->seat[i].granted)
 		return;
-	/* Asked by the last one to ask: it does not hold any more. */
-	t->vcpu->request &= ~(uint32_t)CPU_REQ_USER;
 	pthread_mutex_lock(&s->lock);
 	if (s->seat[i].thread != t)
 		s->seat[i].thread = t;
@@ -127,7 +136,7 @@ static void leave(struct vcpu_sched *head, struct vcpu_thread *t, enum run_exit 
 		pthread_mutex_unlock(&s->lock);
 		return;
 	}
-	s->seat[i].granted = false;
+	give_up(s, t);
 	if (asked && !stops)
 		sched_core_preempt(&s->core, i, now);
 	else
@@ -148,7 +157,7 @@ static void yield_to(struct vcpu_sched *head, struct vcpu_thread *t, uint32_t id
 			sched_yield();
 		return;
 	}
-	s->seat[i].granted = false;
+	give_up(s, t);
 	sched_core_wait(&s->core, i, now);
 	finish(s);
 	wait_for_slot(s, t);
