@@ -1,11 +1,13 @@
 /*
  * Addresses that an empty TLB entry lets pass: engines that compare an address with a page's in one subtraction need a tag
  * that no page has, and these are the addresses around it. They are not canonical: the access must fault as any such,
- * with every register as it was before the instruction.
+ * with every register as it was before the instruction, and the status flags, which are wanted afterwards.
  */
 #include "rt/rt.h"
 
 #define HOLE 0x8000000000000000ul
+#define STATUS 0x8d5ul
+#define FLAGS 0x8c0ul /* OF, SF, ZF */
 
 /* RBX, RBP, RDI and R12 to R15 hold the address; RSP too when stack is set, for a user: exceptions have a stack then. */
 static void faults(const char *name, const void *code, word at, bool stack, int vec)
@@ -17,6 +19,7 @@ static void faults(const char *name, const void *code, word at, bool stack, int 
 		if (i != 4)
 			c.r[i] = i >= 12 || i == 3 || i == 5 || i == 7 ? at : 0x1111111111111111ul * i;
 	c.cx = 0;
+	c.flags |= FLAGS;
 	c.r[8] = c.ip;
 	if (stack)
 		c.sp = at;
@@ -26,6 +29,7 @@ static void faults(const char *name, const void *code, word at, bool stack, int 
 	check_trap(&c, vec, 0);
 	for (unsigned i = 0; i < NREGS; i++)
 		check_eq("register", trap.r.r[i], c.r[i]);
+	check_eq("status flags", trap.r.flags & STATUS, FLAGS);
 }
 
 static void one_address(word at)
@@ -40,8 +44,8 @@ static void one_address(word at)
 	faults("high byte load", CODE("mov ah, [rbx]"), at, false, GP);
 	faults("high byte store", CODE("mov [rbx], ah"), at, false, GP);
 	faults("high byte exchange", CODE("xchg [rbx], dh"), at, false, GP);
-	faults("high byte off RBP", CODE("add [rbp], ch"), at, false, SS);
-	faults("two off one", CODE("add rax, [rbx]; add rax, [rbx+16]"), at, false, GP);
+	faults("high byte off RBP", CODE("mov [rbp], ch"), at, false, SS);
+	faults("two off one", CODE("mov rax, [rbx]; mov rcx, [rbx+16]"), at, false, GP);
 	faults("x87", CODE("fld qword ptr [rbx]"), at, false, GP);
 	faults("leave", CODE("leave"), at, false, SS);
 	faults("push", CODE("push rax"), at, true, SS);

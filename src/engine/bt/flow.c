@@ -178,6 +178,7 @@ void emit_call(struct translation *t)
 
 	flags_to_memory(t);
 	t->flags = FLAGS_MEMORY;
+	note_flags(t);
 	emit_push_return(t, &m);
 	emit_direct(t, branch_target(g));
 }
@@ -191,6 +192,7 @@ static void emit_target(struct translation *t)
 
 	t->holds = 0;
 	clobber_flags(t, true);
+	note_flags(t);
 	t->retry = emit_at(e);
 	if (!(g->op.flags & OP_MEM)) {
 		if (g->op.rm == R_10 || g->op.rm == R_11)
@@ -259,6 +261,7 @@ void emit_ret(struct translation *t)
 	m = emit_access(t);
 	flags_to_memory(t);
 	t->flags = FLAGS_MEMORY;
+	note_flags(t);
 	emit_rop(e, OP_MOV_RM, 1, R_10, &m);
 	miss_site(t, emit_lookup(t));
 	emit_rm(e, OP_LEA, 1, R_SP, R_SP, 8 + (int32_t)(g->op.imm & 0xffff));
