@@ -1,4 +1,4 @@
-/* internal.h - what server.c, api.c and report.c share. */
+/* internal.h - what the server's files share. */
 #ifndef RINGER_CONTROL_INTERNAL_H
 #define RINGER_CONTROL_INTERNAL_H
 
@@ -13,7 +13,26 @@ enum {
 	CONTROL_LISTENERS_MAX = 16, /* of vm.events, so that some are left for others */
 };
 
-struct client;
+enum client_phase {
+	PHASE_IDLE,    /* between requests */
+	PHASE_REQUEST, /* a request has begun to come */
+	PHASE_MACHINE, /* it waits for the machine */
+	PHASE_ANSWER,  /* an answer has yet to be taken */
+	PHASE_LISTENS,
+	PHASE_LINGERS, /* refused */
+};
+
+struct client {
+	struct client *next; /* newest first */
+	struct control *control;
+	int fd;
+	struct loop_watch watch;
+	struct loop_timer timer;
+	unsigned taken;   /* requests when the timer was set */
+	uint64_t idle_ns; /* since when it has nothing to say; 0: it has */
+	enum client_phase phase;
+	struct session session;
+};
 
 struct control {
 	struct control_config cfg;
@@ -33,7 +52,14 @@ struct control {
 	unsigned n_clients;
 };
 
-/* server.c: how many listen to events. */
+/* client.c. Takes over the descriptor of one who may connect. */
+void client_add(struct control *c, int fd);
+/* After anything happened to its session: sends, ends it, or sets what it waits for. cl may be gone. */
+void client_update(struct client *cl);
+void client_free(struct client *cl);
+/* The loop has stopped: sends the last answers, to all clients together for no longer than a moment. */
+void client_farewell(struct control *c);
+/* How many listen to events. */
 unsigned control_listeners(const struct control *c);
 
 /* report.c: answers as JSON; NULL without memory. */

@@ -100,7 +100,7 @@ static int try_lock(const char *path, int flags)
 	struct stat ours, named;
 	int fd;
 
-	for (;;) {
+	for (int i = 0; i < 100; i++) {
 		fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | flags, S_IRUSR | S_IWUSR);
 		if (fd < 0)
 			return -errno;
@@ -118,6 +118,7 @@ static int try_lock(const char *path, int flags)
 		if (!(flags & O_CREAT))
 			return -ENOENT;
 	}
+	return -EWOULDBLOCK;
 }
 
 int place_lock(struct place_lock *l, const struct place *p, const char *name, struct err *err)

@@ -1,5 +1,5 @@
 /*
- * session.h - one client's conversation: bytes in, bytes out, no socket. server.c moves the bytes,
+ * session.h - one client's conversation: bytes in, bytes out, no socket. client.c moves the bytes,
  * api.c gives the answers.
  *
  *	          head and body are there                  answered
