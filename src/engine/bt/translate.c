@@ -342,15 +342,36 @@ static void emit_push_value(struct translation *t, const struct guest_insn *g, c
 	emit_rop(e, OP_MOV_MR, 1, r, m);
 }
 
+/*
+ * RSP moves once for PUSHes that follow each other, and POPs. Those behind the first have no probe, since they share its, and
+ * would not be the first to fault: nobody sees RSP in between. Who pushes or pops RSP itself begins, or ends, by itself.
+ */
+static bool stack_run_goes_on(const struct translation *t)
+{
+	const struct guest_insn *g = &t->insn[t->i], *next = g + 1;
+
+	return t->i + 1 < t->n && next->kind == g->kind && g->access.group && next->access.group == g->access.group &&
+	       next->op.rm != R_SP && g->op.rm != R_SP;
+}
+
+static void move_rsp(struct translation *t, int32_t by)
+{
+	t->rsp_behind += by;
+	if (stack_run_goes_on(t))
+		return;
+	emit_rm(&t->draft.e, OP_LEA, 1, R_SP, R_SP, t->rsp_behind);
+	t->rsp_behind = 0;
+}
+
 static void emit_push(struct translation *t)
 {
 	struct guest_insn *g = &t->insn[t->i];
-	struct emitter *e = &t->draft.e;
 	struct host_operand m = emit_access(t);
 
+	m.disp += t->rsp_behind;
 	note_flags(t);
 	emit_push_value(t, g, &m);
-	emit_rm(e, OP_LEA, 1, R_SP, R_SP, -8);
+	move_rsp(t, -8);
 }
 
 static void emit_pop(struct translation *t)
@@ -360,6 +381,7 @@ static void emit_pop(struct translation *t)
 	struct host_operand m = emit_access(t);
 	unsigned r = g->op.rm;
 
+	m.disp += t->rsp_behind;
 	note_flags(t);
 	if (r == R_10 || r == R_11) {
 		emit_rop(e, OP_MOV_RM, 1, R_11, &m);
@@ -368,7 +390,7 @@ static void emit_pop(struct translation *t)
 		emit_rop(e, OP_MOV_RM, 1, r, &m);
 	}
 	if (r != R_SP)
-		emit_rm(e, OP_LEA, 1, R_SP, R_SP, 8);
+		move_rsp(t, 8);
 }
 
 static void emit_leave(struct translation *t)
@@ -626,6 +648,7 @@ struct block *translate(struct bt *bt, uint64_t va, uint64_t gpa, uint64_t gpa2,
 	t->writable = mmu_probe(&bt->v->mmu, bt->v->rip, MMU_WRITE, t->mmu_mode, &r);
 	t->n_slow = t->n_interp = t->n_calls = t->n_lookups = 0;
 	t->x87_noted = false;
+	t->rsp_behind = 0;
 	memset(&d->b, 0, sizeof(d->b));
 	d->n_fixups = d->n_ids = d->n_shorts = d->n_far = 0;
 	d->miss = false;

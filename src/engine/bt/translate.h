@@ -100,6 +100,7 @@ struct translation {
 	bool x87_noted;         /* bt.x87_page_va is set in this block */
 	bool falls_through;     /* the last instruction goes on to the next address */
 	enum flag_place flags;
+	int32_t rsp_behind;     /* what RSP has still to be moved by: between PUSHes, or POPs */
 	struct group group[MAX_GROUPS];
 	unsigned n_groups, n_kept;
 	unsigned holds;         /* group whose host address R10 holds, + 1; 0: none */
