@@ -118,6 +118,44 @@ def hotplug(bench):
             guest.ends_with(0)
 
 
+def hotplug_storm(bench):
+    """Processors come and go under load, faster than the guest's tables settle; at the end all is as asked for last."""
+    online, present = "cat /sys/devices/system/cpu/online", "cat /sys/devices/system/cpu/present"
+
+    with tempfile.TemporaryDirectory() as directory:
+        os.environ["XDG_RUNTIME_DIR"] = directory
+
+        def cpus(number):
+            done = subprocess.run([*bench.command, "cpus", "storm", str(number)], capture_output=True, text=True,
+                                  timeout=LIMIT)
+            check(done.returncode == 0, f"`ringer cpus storm {number}`: {done.stderr}")
+
+        with bench.linux("-m", "512M", "--cpus", "4", "--max-cpus", "8", "--name", "storm") as guest:
+            guest.shell()
+            guest.run("dmesg -n 1")
+            # Work on every processor, and whoever comes is put to work at once.
+            guest.run("for i in 1 2 3 4; do (while :; do :; done) & done 2>/dev/null")
+            guest.run("(while :; do for f in /sys/devices/system/cpu/cpu*/online; do "
+                      "[ \"$(cat $f)\" = 1 ] || echo 1 >$f; done; done) >/dev/null 2>&1 & true")
+            for number in [8, 1, 5, 2, 7, 1, 8, 3, 6, 4] * 3:
+                cpus(number)
+                time.sleep(0.1)
+            cpus(8)
+            in_guest(guest, present, "0-7")
+            in_guest(guest, online, "0-7")
+            guest.run("kill $(jobs -p)")
+            for _ in range(20):  # a guest that was asked while it was busy may have said no
+                cpus(2)
+                if guest.run(present).strip() == "0-1":
+                    break
+                time.sleep(1)
+            in_guest(guest, online, "0-1")
+            check_clock(guest)
+            check_dmesg(guest, LATE)
+            guest.send("poweroff\r")
+            guest.ends_with(0)
+
+
 def pinned(bench):
     """vCPUs run where --pin says, with the priority that --nice says; the other threads as they were."""
     allowed = sorted(os.sched_getaffinity(0))
@@ -140,6 +178,7 @@ def pinned(bench):
 
 CASES = {
     "cpu-pinning": pinned,
+    "cpu-hotplug-storm": hotplug_storm,
     "cpu-hotplug": hotplug,
     "cpus-2": boots(2),
     "cpus-4": boots(4),
