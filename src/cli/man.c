@@ -118,14 +118,35 @@ static void man_command(FILE *out, const struct cli_command *cmd)
 	man_option(out, &cli_help_option);
 }
 
+/* Whether an earlier command has the same. */
+static bool had_sections(const struct cli_command *c)
+{
+	for (const struct cli_command *o = cli_commands; o < c; o++)
+		if (o->sections == c->sections)
+			return true;
+	return false;
+}
+
+/* "Of ringer info, ringer pause:" */
+static void man_owners(FILE *out, const struct cli_command *c)
+{
+	fputs("Of", out);
+	for (const struct cli_command *o = c; o->name; o++)
+		if (o->sections == c->sections)
+			fprintf(out, "%s \\fBringer %s\\fR", o == c ? "" : ",", o->name);
+	fputs(":\n", out);
+}
+
 static void man_sections(FILE *out)
 {
 	const char *term, *text;
 
 	for (const struct cli_command *c = cli_commands; c->name; c++) {
 		for (const struct cli_section *s = c->sections; s && s->title; s++) {
+			if (had_sections(c))
+				continue;
 			heading(out, s->title);
-			fprintf(out, "Of \\fBringer %s\\fR:\n", c->name);
+			man_owners(out, c);
 			for (unsigned i = 0; (term = s->list(i, &text)); i++) {
 				fputs(".TP\n\\fB", out);
 				roff(out, term);

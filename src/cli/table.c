@@ -313,25 +313,29 @@ const struct cli_command cli_commands[] = {
 		 "Stops the processors of a running machine. Its memory and devices stay as they are. "
 		 "The guest's clocks go on, so that they are right after 'ringer resume'.",
 	 .options = machine_options, .examples = LIST("ringer pause web"), .check = machine_check,
-	 .run = cmd_pause},
+	 .run = cmd_pause,
+	 .sections = machine_sections},
 	{"resume", "let a paused machine go on", "NAME", .arg_machines = true,
 	 .description = "Lets the processors of a paused machine run again.",
 	 .options = machine_options, .examples = LIST("ringer resume web"), .check = machine_check,
-	 .run = cmd_resume},
+	 .run = cmd_resume,
+	 .sections = machine_sections},
 	{"stop", "power a machine off", "NAME", .arg_machines = true,
 	 .description =
 		 "Presses a machine's power button and waits until its guest has powered off. With "
 		 "--force the machine ends at once.",
 	 .options = stop_options,
 	 .examples = LIST("ringer stop web --timeout 120", "ringer stop web --force"),
-	 .check = machine_check, .run = cmd_stop},
+	 .check = machine_check, .run = cmd_stop,
+	 .sections = machine_sections},
 	{"cpus", "say or change how many processors a machine has", "NAME [+N|-N|N]",
 	 .arg_machines = true,
 	 .description =
 		 "Plugs processors into a running machine or out of it; without a number, says how many "
 		 "there are. The guest decides when it lets one go.",
 	 .options = cpus_options, .examples = LIST("ringer cpus web +1", "ringer cpus web 4"),
-	 .check = cpus_check, .run = cmd_cpus},
+	 .check = cpus_check, .run = cmd_cpus,
+	 .sections = machine_sections},
 	{"doctor", "say what this host offers and what Ringer will use, and why",
 	 .description =
 		 "Checks the CPU, the kernel and the limits that Ringer depends on, and each "
