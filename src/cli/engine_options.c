@@ -78,6 +78,12 @@ void engine_options_fill(const struct engine_options *o, struct engine_config *c
 		fill_stress(o->stress, c);
 }
 
+/* Of what --trace writes, not all comes from an engine. */
+static bool about_machine(const struct cli_call *call, const char *option)
+{
+	return !strcmp(option, "trace") && !strncmp(call->o.run.trace, "sched", 5);
+}
+
 int engine_options_check(const struct cli_call *call, const char *name,
 			 const struct engine_ops **engine, struct err *err)
 {
@@ -92,7 +98,7 @@ int engine_options_check(const struct cli_call *call, const char *name,
 		if (vm_engines[i]->uses_config && !translator)
 			translator = vm_engines[i]->name;
 	for (unsigned i = 0; i < ARRAY_SIZE(options); i++)
-		if (cli_given(call, options[i]))
+		if (cli_given(call, options[i]) && !about_machine(call, options[i]))
 			return err_set(err, EINVAL,
 				       "%s: --%s means nothing to engine %s, which does not translate; "
 				       "leave it out%s%s",

@@ -21,6 +21,7 @@
 #include "cli/outwatch.h"
 #include "cli/progress.h"
 #include "cli/relay.h"
+#include "cli/schedtrace.h"
 #include "cli/stats.h"
 #include "cli/terminal.h"
 #include "cli/version.h"
@@ -38,6 +39,7 @@ struct run {
 	struct outwatch outwatch;
 	struct progress progress;
 	struct codelog codelog;
+	struct schedtrace schedtrace;
 	bool logs_code;
 	struct stats stats;
 	struct vm_stats figures; /* at the end */
@@ -79,6 +81,8 @@ int run_check(const struct cli_call *call, struct err *err)
 			       "run: --serial and --debugcon contradict each other: both "
 			       "write '%.128s'; give each its own file",
 			       o->serial.path);
+	if (o->trace && !strcmp(o->trace, "sched"))
+		return err_set(err, EINVAL, "run: --trace sched needs a file: --trace sched=FILE");
 	if (o->max_cpus && o->max_cpus < o->cpus)
 		return err_set(err, EINVAL,
 			       "run: --max-cpus %llu contradicts --cpus %llu: at most so many "
@@ -198,13 +202,25 @@ static int open_backends(struct run *r, struct vm_config *config, struct err *er
 	return rc;
 }
 
-/* --trace and --perf. */
+static bool traces_sched(const struct run_options *o)
+{
+	return o->trace && !strncmp(o->trace, "sched", 5);
+}
+
+/* --trace sched */
+static int trace_sched(struct run *r, struct err *err)
+{
+	return traces_sched(r->o) ? schedtrace_open(&r->schedtrace, strchr(r->o->trace, '=') + 1, err) : 0;
+}
+
+/* --trace bt and --perf. */
 static int log_code(struct run *r, struct engine_config *config, struct err *err)
 {
 	const struct run_options *o = r->o;
-	const char *file = o->trace ? strchr(o->trace, '=') : NULL;
+	bool blocks = o->trace && !traces_sched(o);
+	const char *file = blocks ? strchr(o->trace, '=') : NULL;
 	const struct codelog_config c = {
-		.trace = file ? file + 1 : o->trace ? "" : NULL,
+		.trace = file ? file + 1 : blocks ? "" : NULL,
 		.perf = o->perf,
 		.symbols = o->symbols,
 		.kernel = o->kernel,
@@ -295,6 +311,8 @@ static int make_machine(struct run *r, struct err *err)
 	if (!rc)
 		rc = log_code(r, &config.engine_config, err);
 	if (!rc)
+		rc = trace_sched(r, err);
+	if (!rc)
 		rc = loop_new(&r->loop, err);
 	if (!rc)
 		rc = open_backends(r, &config, err);
@@ -329,6 +347,8 @@ static int start(struct run *r, struct err *err)
 		rc = loop_start(r->loop, err);
 	if (!rc)
 		rc = stats_start(&r->stats, r->vm, err);
+	if (!rc)
+		rc = schedtrace_start(&r->schedtrace, r->vm, err);
 	return rc ? rc : start_control(r, err);
 }
 
@@ -344,6 +364,8 @@ static void finish(struct run *r)
 		loop_stop(r->loop);
 	console_fini(&r->console);
 	stats_fini(&r->stats);
+	if (schedtrace_close(&r->schedtrace, &err))
+		cli_fail(r->cli, CLI_HOST, "%s", err.text);
 	outwatch_stop(&r->outwatch);
 	signals_on_stop(NULL, NULL);
 	control_free(r->control);

@@ -155,10 +155,11 @@ static const struct cli_option run_options[] = {
 	 .help = "Print figures about time, instructions and the engine at the end: a table on "
 		 "standard error, or with --json part of the object. SIGUSR1 has the same printed "
 		 "on standard error at any time."},
-	{"trace", 0, OPT_NAME, .value = "WHAT[=FILE]", .choices = LIST("bt"), .file = true,
+	{"trace", 0, OPT_NAME, .value = "WHAT[=FILE]", .choices = LIST("bt", "sched"), .file = true,
 	 IN(run, trace),
-	 .help = "Write every block that is translated to FILE, by default standard error. Guest "
-		 "and host code stand side by side."},
+	 .help = "bt: write every block that is translated to FILE, by default standard error; guest "
+		 "and host code stand side by side. sched: write to FILE what each processor of the guest "
+		 "does when, as trace events for Chrome, Perfetto and tools/trace-svg.py."},
 	{"perf", 0, OPT_CHOICE, .value = "WHERE", .def = "off",
 	 .choices = LIST("off", "map", "jitdump", "both"), IN(run, perf),
 	 .help = "Name translated code for Linux perf. /tmp/perf-PID.map is enough for 'perf "

@@ -154,7 +154,7 @@ struct vcpu {
 
 	uint64_t native_rsp; /* for engines that run guest instructions on the host: their stack while they do */
 	_Alignas(64) uint8_t bounce[4096 + 128]; /* for accesses that no host pointer can serve */
-	uint64_t device_cycles, lock_tsc; /* time-stamp cycles spent in devices: between lock() and unlock() */
+	uint64_t device_cycles, lock_tsc; /* time-stamp cycles spent in devices: between lock() and unlock(); when it began, or 0 */
 	/* Where cpu_raise() goes, set with _setjmp() by the running engine. (clang's builtin loses the base register.) */
 	jmp_buf fault_jmp;
 	struct cpu_event event; /* what cpu_raise() raised */

@@ -187,6 +187,7 @@ static inline void cpu_unlock(struct vcpu *v)
 	if (v->unlock)
 		v->unlock(v->lock_ctx);
 	v->device_cycles += __builtin_ia32_rdtsc() - v->lock_tsc;
+	v->lock_tsc = 0;
 }
 
 /* Tables of emulated instructions, one per file; joined in emulate.c. */

@@ -80,3 +80,32 @@ void vm_stats(const struct vm *vm, struct vm_stats *s)
 		add_pv_counters(s, v);
 	}
 }
+
+/* A look in passing: the vCPU goes on meanwhile. */
+static enum vm_vcpu_state state_now(const struct vcpu_thread *t)
+{
+	const struct vcpu *v = t->vcpu;
+
+	switch ((enum vcpu_doing)t->doing) {
+	case VCPU_IDLE:
+		return VM_VCPU_HALTED;
+	case VCPU_HELD:
+		return VM_VCPU_HELD;
+	case VCPU_ENGINE:
+		if (__atomic_load_n(&v->lock_tsc, __ATOMIC_RELAXED))
+			return VM_VCPU_DEVICE;
+		return __atomic_load_n(&v->cpl, __ATOMIC_RELAXED) == 3 ? VM_VCPU_USER : VM_VCPU_KERNEL;
+	case VCPU_NOTHING:
+		break;
+	}
+	return VM_VCPU_OFF;
+}
+
+unsigned vm_vcpus_now(const struct vm *vm, struct vm_vcpu_now out[VM_CPUS_MAX])
+{
+	unsigned n = vm->n_vcpus;
+
+	for (unsigned i = 0; i < n; i++)
+		out[i] = (struct vm_vcpu_now){state_now(&vm->thread[i]), vcpu_thread_cpu_ns(&vm->thread[i])};
+	return n;
+}

@@ -172,6 +172,20 @@ void vm_get_info(const struct vm *vm, struct vm_info *info);
 void vm_power_button(struct vm *vm);
 /* Any thread but a signal handler, until vm_free(). */
 void vm_stats(const struct vm *vm, struct vm_stats *s);
+/* What each vCPU does at this moment, and the processor time its thread has used; returns how many there are. Any thread. */
+enum vm_vcpu_state {
+	VM_VCPU_OFF,    /* the guest does not have it, or the machine does not run */
+	VM_VCPU_USER,   /* in the guest's user mode */
+	VM_VCPU_KERNEL, /* in its other code, or in what the engine does for it */
+	VM_VCPU_DEVICE, /* in a device, or waiting for the others to be done with theirs */
+	VM_VCPU_HALTED,
+	VM_VCPU_HELD,   /* ready, but kept from running by a scheduling policy or a cap */
+};
+struct vm_vcpu_now {
+	enum vm_vcpu_state state;
+	uint64_t cpu_ns;
+};
+unsigned vm_vcpus_now(const struct vm *vm, struct vm_vcpu_now out[VM_CPUS_MAX]);
 /* The engine that runs it. */
 const struct engine_ops *vm_engine(const struct vm *vm);
 void vm_free(struct vm *vm);

@@ -16,6 +16,7 @@ import control
 import life
 import observe
 import paravirt
+import policies
 import smp
 import smp_stress
 import stress
@@ -23,7 +24,7 @@ import terminal
 from guest import Failure, Guest
 
 CASES = {**boot.CASES, **control.CASES, **life.CASES, **observe.CASES, **terminal.CASES, **badfile.CASES, **stress.CASES, **smp.CASES,
-         **smp_stress.CASES, **paravirt.CASES}
+         **smp_stress.CASES, **paravirt.CASES, **policies.CASES}
 
 
 class Bench:
