@@ -1,6 +1,8 @@
 /* Marks of cached code: who learns of a write, when, and what a vCPU that could still write unnoticed is asked (mem/code.h). */
 #include "mmu_fixture.h"
 
+#include <sched.h>
+
 #define ROOT MIB(2)
 #define PAGE MIB(4)
 #define VA 0x400000ULL
@@ -320,6 +322,128 @@ static void test_retired(void **state)
 	assert_int_equal(other->wrote, 0);
 }
 
+/*
+ * The same with threads: one writes a word of code, through the TLB when it can, and says which version it is; others cache the
+ * word, and after a serializing instruction never use one that is older than what was said before.
+ */
+#define READS 3000 /* by each, at least */
+
+struct race {
+	struct world *w;
+	uint64_t said; /* version that was written before this was */
+	bool over;
+};
+
+struct racer {
+	struct race *race;
+	struct user *u;
+	pthread_t thread;
+	bool cached, poked;
+	uint64_t value, stale, reads, fast;
+};
+
+static uint64_t forget(void *ctx, gpa_t gpa, uint64_t len)
+{
+	struct racer *r = ctx;
+
+	if (gpa.v <= PAGE + 8 && PAGE < gpa.v + len)
+		r->cached = false;
+	return r->cached;
+}
+
+static void forget_all(void *ctx)
+{
+	((struct racer *)ctx)->cached = false;
+}
+
+static void race_poke(void *ctx, bool wake)
+{
+	(void)wake;
+	__atomic_store_n(&((struct racer *)ctx)->poked, true, __ATOMIC_SEQ_CST);
+}
+
+static void *read_code(void *arg)
+{
+	struct racer *r = arg;
+	struct code_user *c = &r->u->mmu->code;
+	const uint64_t *word = guest_ptr(r->race->w->f->mem, GPA(PAGE), 8);
+
+	code_user_enter(c);
+	while (!__atomic_load_n(&r->race->over, __ATOMIC_ACQUIRE)) {
+		uint64_t said = __atomic_load_n(&r->race->said, __ATOMIC_SEQ_CST);
+
+		if (code_user_serialize(c) || __atomic_exchange_n(&r->poked, false, __ATOMIC_SEQ_CST))
+			code_user_catch_up(c);
+		if (!r->cached) {
+			code_user_mark(c, GPA(PAGE), 8);
+			r->value = __atomic_load_n(word, __ATOMIC_SEQ_CST);
+			r->cached = true;
+			__atomic_fetch_add(&r->reads, 1, __ATOMIC_RELAXED);
+		}
+		r->stale += r->value < said;
+		/* Time for the writer to come by unseen. */
+		for (unsigned n = r->reads % 64; r->u == &r->race->w->u[1] && n; n--)
+			__builtin_ia32_pause();
+		if (r->reads % 8 == 0)
+			sched_yield();
+	}
+	code_user_exit(c);
+	return NULL;
+}
+
+static void *write_code(void *arg)
+{
+	struct racer *r = arg;
+	struct mmu *m = r->u->mmu;
+	uint64_t *word = guest_ptr(m->mem, GPA(PAGE), 8);
+
+	code_user_enter(&m->code);
+	for (uint64_t n = 1; __atomic_load_n(&r[1].reads, __ATOMIC_RELAXED) < READS ||
+			     __atomic_load_n(&r[2].reads, __ATOMIC_RELAXED) < READS; n++) {
+		bool entry = m->write[MMU_USER][tlb_index(VA)].tag == VA;
+
+		r->fast += entry;
+		if (!entry)
+			fill_write_entry(r->u);
+		__atomic_store_n(word, n, __ATOMIC_RELAXED);
+		if (!entry)
+			guest_mem_wrote(m->mem, GPA(PAGE), 8);
+		__atomic_store_n(&r->race->said, n, __ATOMIC_RELEASE);
+		/* A safe point, sooner or later. */
+		if (n % 32 == 0)
+			sched_yield();
+		if (n % 16 == 0 && __atomic_exchange_n(&r->poked, false, __ATOMIC_SEQ_CST))
+			code_user_catch_up(&m->code);
+	}
+	code_user_exit(&m->code);
+	__atomic_store_n(&r->race->over, true, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+static void test_race(void **state)
+{
+	struct race race = {.w = *state};
+	struct racer r[USERS] = {0};
+
+	for (unsigned i = 0; i < USERS; i++) {
+		struct user *u = &race.w->u[i];
+		struct code_cache c = {.wrote = forget, .lost = forget_all, .ctx = &r[i]};
+
+		r[i].race = &race;
+		r[i].u = u;
+		code_user_remove_cache(&u->mmu->code, u);
+		assert_int_equal(code_user_add_cache(&u->mmu->code, &c), 0);
+		u->mmu->code.poke = race_poke;
+		u->mmu->code.poke_ctx = &r[i];
+	}
+	for (unsigned i = 0; i < USERS; i++)
+		assert_int_equal(pthread_create(&r[i].thread, NULL, i ? read_code : write_code, &r[i]), 0);
+	for (unsigned i = 0; i < USERS; i++)
+		pthread_join(r[i].thread, NULL);
+	print_message("%lu writes past the marks' sight; read %lu and %lu times\n", r[0].fast, r[1].reads, r[2].reads);
+	assert_int_equal(r[1].stale + r[2].stale, 0);
+}
+
 /* A walk that sets A or D in a page of code. */
 static void test_walk_writes_code(void **state)
 {
@@ -375,7 +499,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(test_own_write), T(test_others_write), T(test_more_notes_than_there_is_room_for), T(test_writer_is_asked),
-		T(test_unmarked_again), T(test_many_pages), T(test_writer_comes_back), T(test_retired), T(test_walk_writes_code), T(test_sixty_four), T(test_copy),
+		T(test_unmarked_again), T(test_many_pages), T(test_writer_comes_back), T(test_retired), T(test_walk_writes_code), T(test_sixty_four), T(test_copy), T(test_race),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
