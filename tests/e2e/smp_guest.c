@@ -263,7 +263,7 @@ static void jit(void)
 	write_code(0);
 	for (unsigned i = 0; i < n_cpus; i++)
 		pthread_create(&t[i], NULL, jit_thread, (void *)(uintptr_t)i);
-	while (now() < end) {
+	while (now() < end || !atomic_load(&jit_runs)) {
 		g++;
 		write_code((uint32_t)g);
 		syscall(SYS_membarrier, MEMBARRIER_SYNC_CORE, 0, 0);
@@ -272,8 +272,7 @@ static void jit(void)
 	atomic_store(&stop, 1);
 	for (unsigned i = 0; i < n_cpus; i++)
 		pthread_join(t[i], NULL);
-	say("jit", atomic_load(&jit_bad) ? "old code was run" : atomic_load(&jit_runs) ? NULL : "nothing was run",
-	    atomic_load(&jit_bad));
+	say("jit", atomic_load(&jit_bad) ? "old code was run" : NULL, atomic_load(&jit_bad));
 }
 
 /* TLB shoot-down: one thread takes away, moves and gives back pages that others read and write. */
