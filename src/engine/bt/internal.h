@@ -74,6 +74,7 @@
 #define COLD_RUNS 60000u   /* executions of a block before its trial, and on trial */
 #define TRIAL_RUNS 1000u
 #define COUNTERS 32768u
+#define RELINK_EVERY 16u
 #define JUMP_SHIFT 3       /* bits 18:3 of the linear address choose a slot: neighbours share cache lines */
 #define JUMP_SLOTS 65536u
 #define VICTIM_SLOTS 4096u
@@ -253,6 +254,7 @@ struct bt {
 	uint64_t x87_page_va;      /* page_va when a user block last ran an x87 instruction */
 	uint64_t key[MMU_MODES];
 	uint64_t temp;
+	uint32_t relink_in;        /* guards to fail until one is chained anew: RELINK_EVERY */
 	uint64_t probe_r11;
 	uint64_t enter_r10;        /* what R10 holds when a stub enters a block: for ENTRY_TABLE */
 	uint64_t kept_fip, kept_fdp; /* see fpu_hide_pointers() */

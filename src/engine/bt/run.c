@@ -348,10 +348,13 @@ uint64_t bt_dispatch(struct bt *bt)
 	return bt_dispatch_to(bt, &b, 0, true);
 }
 
-/* The same after an indirect jump (or one that leaves the page): later ones find the block in the jump table. */
-static uint64_t dispatch_jump_to(struct bt *bt, struct block **found)
+/*
+ * The same after an indirect jump (or one that leaves the page): later ones find the block in the jump table. by_table: what is
+ * there is enough, and the block then not found.
+ */
+static uint64_t dispatch_jump_to(struct bt *bt, struct block **found, bool by_table)
 {
-	uint64_t va = bt->v->rip, host = bt_dispatch_to(bt, found, 0, true);
+	uint64_t va = bt->v->rip, host = bt_dispatch_to(bt, found, 0, by_table);
 	struct block *b = *found;
 
 	if (b && bt->v->rip == va && !(b->mode & MODE_SINGLE)) {
@@ -370,7 +373,7 @@ static uint64_t dispatch_jump(struct bt *bt)
 {
 	struct block *b;
 
-	return dispatch_jump_to(bt, &b);
+	return dispatch_jump_to(bt, &b, true);
 }
 
 /* Chained or not, an exit of a page in user mode goes by the jump table. */
@@ -425,7 +428,8 @@ uint64_t bt_link(struct vcpu *v, uint64_t arg, uint64_t unused)
 	if (b->dead || !may_chain(bt, b, x))
 		return dispatch_jump(bt);
 	to = NULL;
-	host = x->guard ? dispatch_jump_to(bt, &to) : bt_dispatch_to(bt, &to, 0, false);
+	bt->relink_in = RELINK_EVERY;
+	host = x->guard ? dispatch_jump_to(bt, &to, false) : bt_dispatch_to(bt, &to, 0, false);
 	if (to && may_chain_to(b, x, to) && changes == bt->stat[STAT_EVICTED] + bt->stat[STAT_INVALIDATED] && !b->dead &&
 	    v->rip == base + x->va)
 		cache_chain(bt, b, exit, to, entry_for(x, v->rip <= from + b->len));

@@ -95,13 +95,16 @@ static uint64_t make_refill(struct bt *bt, struct emitter *e, stub_fn refill, ui
 }
 
 /*
- * The jump-table probe of direct jumps, out of line. R10: linear address, R11: the exit, for who links it after a miss.
+ * The jump-table probe of direct jumps whose guard has failed. R10: linear address, R11: the exit, for who links it: after a
+ * miss, and once in a while, so that those are chained that come here often.
  */
 static uint64_t make_lookup(struct bt *bt, struct emitter *e, unsigned mmu_mode)
 {
 	uint64_t at = where(bt, e);
-	uint32_t found;
+	uint32_t found, relink;
 
+	emit_rg(e, 0xff, 0, 1, GB(relink_in)); /* dec dword */
+	relink = emit_jcc(e, CC_E);
 	emit_rg(e, OP_MOV_MR, 1, R_11, GB(temp));
 	emit_rr(e, OP_MOV_RM, 0, R_11, R_10);
 	emit_rr(e, OP_ADD_RM, 0, R_11, R_11);
@@ -116,6 +119,7 @@ static uint64_t make_lookup(struct bt *bt, struct emitter *e, unsigned mmu_mode)
 	emit_jmp_gb(e, R_11, GB(jump) + offsetof(struct jump, host));
 	emit_patch(e, found, emit_at(e));
 	emit_rg(e, OP_MOV_RM, 1, R_11, GB(temp));
+	emit_patch(e, relink, emit_at(e));
 	emit_patch(e, emit_jmp(e), (uint32_t)(emit_at(e) - (where(bt, e) - bt->stub_link_memory)));
 	return at;
 }
