@@ -164,7 +164,9 @@ static enum run_exit run_engine(struct vcpu_thread *t, uint32_t *seq)
 	*seq = atomic_load(&t->wake_seq);
 	cpu_kvm_enter(t->vcpu);
 	why = t->vcpu->engine->run(t->vcpu, 0);
-	cpu_kvm_leave(t->vcpu);
+	/* Who sleeps is not preempted: the guest's scheduler would not give it work. */
+	if (why != RUN_HALT)
+		cpu_kvm_leave(t->vcpu);
 	if (s && s->ops->leave)
 		s->ops->leave(s, t, why);
 	return why;
