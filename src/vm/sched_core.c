@@ -74,6 +74,14 @@ static void ask_by_policy(struct sched_core *c, unsigned i, uint64_t now)
 	ask(c, i, c->policy->over ? c->policy->over(c, i) : SCHED_ASK_NOW, c->grace_ns, now);
 }
 
+/* Whether short turns have kept i from its share: then it gets a whole slice. */
+static bool lags(const struct sched_core *c, unsigned i)
+{
+	uint64_t others = (c->waiting | c->running) & ~BIT(i);
+
+	return others && c->vcpu[i].run_ns + 2 * c->slice_ns < c->vcpu[sched_core_least(c, others)].run_ns;
+}
+
 static void start(struct sched_core *c, unsigned i, uint64_t now)
 {
 	struct sched_vcpu *v = &c->vcpu[i];
@@ -86,8 +94,10 @@ static void start(struct sched_core *c, unsigned i, uint64_t now)
 	v->since = now;
 	v->slice_end = c->policy->gang ? c->gang_end : now + c->slice_ns;
 	sched_cap_more(&c->cap, count(c->running), now);
-	if (c->unsafe & BIT(i) && c->waiting)
+	if (c->unsafe & BIT(i) && c->waiting && !lags(c, i)) {
+		c->short_turn |= BIT(i);
 		ask(c, i, SCHED_ASK_SAFE, c->grace_ns / SCHED_UNSAFE_TURNS, now);
+	}
 }
 
 void sched_core_started(struct sched_core *c, unsigned i, uint64_t now)
@@ -125,6 +135,7 @@ static void stop_running(struct sched_core *c, unsigned i, uint64_t now)
 	c->running &= ~BIT(i);
 	c->asked &= ~BIT(i);
 	c->asked_safe &= ~BIT(i);
+	c->short_turn &= ~BIT(i);
 	c->granted &= ~BIT(i);
 	c->stop &= ~BIT(i);
 	c->stop_safe &= ~BIT(i);
@@ -216,10 +227,13 @@ static int first_over(const struct sched_core *c, uint64_t now)
 	return first;
 }
 
-/* Whether somebody waits for whom nobody has been asked to leave yet. */
+/*
+ * Whether somebody waits for whom nobody has been asked to leave yet. Short turns do not count: if they did, they would follow
+ * each other in one slot, and nobody else's slice would ever end.
+ */
 static bool in_demand(const struct sched_core *c)
 {
-	return c->policy->gang ? c->waiting != 0 : count(c->waiting) > count(c->asked);
+	return c->policy->gang ? c->waiting != 0 : count(c->waiting) > count(c->asked & ~c->short_turn);
 }
 
 static void end_slices(struct sched_core *c, uint64_t now)

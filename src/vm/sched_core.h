@@ -91,6 +91,7 @@ struct sched_core {
 	uint64_t waiting, running;
 	uint64_t asked;      /* of those running: to leave */
 	uint64_t asked_safe; /* of those asked: at a safe point */
+	uint64_t short_turn; /* of those asked: from the first, as they were forced off before */
 	uint64_t unsafe;     /* were forced off, and have been at no safe point since */
 	uint64_t looked;     /* the last tick; ns */
 	struct sched_vcpu vcpu[SCHED_VCPUS_MAX];

@@ -140,6 +140,26 @@ static void test_shares(void **state)
 		}
 }
 
+/* So they do when no vCPU is ever at a safe point, or some are not. */
+static void test_shares_unsafe(void **state)
+{
+	const struct sched_policy *const bounded[] = {&sched_lhp, &sched_hint};
+
+	for (unsigned p = 0; p < ARRAY_SIZE(bounded); p++)
+		for (unsigned n = 4; n <= 8; n++)
+			for (unsigned k = 0; k < 6; k++) {
+				struct sim *s = sim_new(bounded[p], 1 + k % 3);
+				uint64_t share = s->c.slots * 3000 * MS / n;
+
+				s->kernel = s->locked = k < 3 ? ~0ULL : 0x11;
+				all_wait(s, n);
+				run(s, 3000 * MS);
+				for (unsigned i = 0; i < n; i++)
+					assert_in_range(s->ran[i], share * 8 / 10, share * 12 / 10);
+				free(s);
+			}
+}
+
 /* A slot that a halted vCPU leaves is another's at once; who comes back gets a free one at once. */
 static void test_halt(void **state)
 {
@@ -430,7 +450,7 @@ static void test_random(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_fair_runs_all), cmocka_unit_test(test_enough_slots), cmocka_unit_test(test_shares),
+		cmocka_unit_test(test_fair_runs_all), cmocka_unit_test(test_enough_slots), cmocka_unit_test(test_shares), cmocka_unit_test(test_shares_unsafe),
 		cmocka_unit_test(test_halt), cmocka_unit_test(test_sleeper), cmocka_unit_test(test_gangs),
 		cmocka_unit_test(test_gang_ends_together), cmocka_unit_test(test_lhp_waits_for_user_mode),
 		cmocka_unit_test(test_bounded), cmocka_unit_test(test_hint), cmocka_unit_test(test_hint_taken_late),
