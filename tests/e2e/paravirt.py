@@ -156,13 +156,14 @@ def stopped(bench):
         guest.ends_with(0)
 
 
-COUNTED = ["TLB flushes left to a vCPU", "interrupts sent by hypercall", "interrupts ended in memory", "kicks out of HLT"]
+# Flushes are left to vCPUs that are held back, which none need be here: the guest pvsmp64 is about these.
+COUNTED = ["interrupts sent by hypercall", "interrupts ended in memory", "kicks out of HLT"]
 CASES = {
     "paravirt": smp(cpus=4, present=LINES + SMP_LINES, counted=COUNTED),
     "paravirt-off": smp(cpus=2, features=",-kvm-steal-time,-kvm-pv-eoi,-kvm-pv-unhalt,-kvm-pv-ipi",
                         present=["kvm-guest: PV spinlocks disabled, no host support"],
                         absent=["KVM setup pv remote TLB flush", "setup PV IPIs"],
-                        not_counted=[*COUNTED, "yields", "stolen time, as told"]),
+                        not_counted=[*COUNTED, "TLB flushes left to a vCPU", "yields", "stolen time, as told"]),
     "steal-time": steal,
     "stopped-process": stopped,
 }
