@@ -3,7 +3,6 @@
  * together. Handlers run on the control's thread with its lock held, and wait for nothing: what
  * takes long leaves the session WAITING.
  */
-#include <math.h>
 #include <string.h>
 
 #include "base/suggest.h"
@@ -134,7 +133,7 @@ static unsigned only_number(const cJSON *j, const char *name)
 
 	if (!n || n->next || strcmp(n->string, name) || !cJSON_IsNumber(n) ||
 	    !(n->valuedouble >= 1 && n->valuedouble <= 65536) ||
-	    floor(n->valuedouble) != n->valuedouble)
+	    (unsigned)n->valuedouble != n->valuedouble)
 		return 0;
 	return (unsigned)n->valuedouble;
 }
