@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """What a second processor brings: a guest with one vCPU and one with two, beside the host with one job and with two.
 
-    scale.py --ringer RINGER --images DIR --build BUILD [--files 24] [--secs 2] [--runs 3] [--json FILE]
+    scale.py --ringer RINGER --kernel VMLINUX --images DIR --build BUILD [--files 24] [--secs 2] [--runs 3] [--json FILE]
 
-DIR has vmlinux and bench.cpio as bench/run makes them; BUILD is a build directory of this tree, whose
+DIR is what bench/run makes, build/bench/img; VMLINUX build/img/vmlinux; BUILD is a build directory of this tree, whose
 compile_commands.json says how its sources are compiled. Rows: `compute`, two threads of integer work (mt.int1 and
 mt.int2 of bench/guest/mb), and `compile`, that many of this project's source files, preprocessed, compiled one after
 the other or two at a time. Every configuration runs once in each round; ratios are those of medians.
@@ -62,7 +62,7 @@ def make_initrd(images, files, secs, jobs, path):
 
 
 def guest(args, initrd, cpus):
-    command = [args.ringer, "run", "--cpus", str(cpus), "-m", "1G", "--kernel", f"{args.images}/vmlinux", "--initrd", initrd,
+    command = [args.ringer, "run", "--cpus", str(cpus), "-m", "1G", "--kernel", args.kernel, "--initrd", initrd,
                "--append", "console=ttyS0 quiet panic=-1"]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=900,
                           check=False)
@@ -79,13 +79,13 @@ def guest(args, initrd, cpus):
 
 
 def native(args, files, cpus):
-    mb = subprocess.run([f"{args.images}/mb" if os.path.exists(f"{args.images}/mb") else "mb", "run", f"mt.int{cpus}"],
+    mb = subprocess.run([f"{args.images}/root/usr/bin/mb", "run", f"mt.int{cpus}"],
                         env={**os.environ, "BENCH_SECS": str(args.secs)}, stdout=subprocess.PIPE, check=True).stdout
     names = sorted(os.path.join(files, f) for f in os.listdir(files))
     begin = time.monotonic()
     subprocess.run(["xargs", "-P", str(cpus), "-n", "1", "gcc", "-O1", "-w", "-fpreprocessed", "-c", "-o", "/dev/null"],
                    input="\n".join(names).encode(), check=True)
-    return {"compute": float(mb.split()[2]), "compile": 1 / (time.monotonic() - begin)}
+    return {"compute": float(mb.split(b"BENCH ")[1].split()[1]), "compile": 1 / (time.monotonic() - begin)}
 
 
 def main():
@@ -93,6 +93,7 @@ def main():
     parser.add_argument("--ringer", required=True)
     parser.add_argument("--images", required=True)
     parser.add_argument("--build", required=True)
+    parser.add_argument("--kernel", required=True)
     parser.add_argument("--files", type=int, default=24)
     parser.add_argument("--secs", type=float, default=2)
     parser.add_argument("--runs", type=int, default=3)
